@@ -138,7 +138,7 @@ def test_what_only_training_sees_is_no_part(base: Path, dataset: Path) -> None:
 
 def test_evaluation_is_handed_no_other_setting(base: Path, dataset: Path) -> None:
     recipe = Recipe.model_validate({"base": str(base), "seed": 4, "learning_rate": 0.1, "eval": {"batch_tokens": 77}})
-    handed = prepare(dataset, recipe).measured
+    handed = prepare(dataset, recipe).eval_recipe
     assert (handed.seed, handed.learning_rate, handed.eval.batch_tokens) == (0, "auto", 77)
 
 
@@ -172,7 +172,7 @@ def test_a_second_run_measures_the_tuned_model_alone(dataset: Path, base: Path, 
     assert "measuring the base" not in second.stderr
     assert _sides(tmp_path / "a", "base") == _sides(tmp_path / "b", "base")
     assert _sides(tmp_path / "a", "tuned") != _sides(tmp_path / "b", "tuned")
-    assert not (tmp_path / "b" / measuring.IN_RUN).exists(), "a finished run has its predictions"
+    assert not (tmp_path / "b" / measuring.BASE_RESULTS).exists(), "a finished run has its predictions"
     third = _run(dataset, base, tmp_path / "c", "--no-cache")
     assert told not in third.stderr
     assert _sides(tmp_path / "c", "base") == _sides(tmp_path / "a", "base")

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from tests.train.tiny import chat_row, make_tokenizer, pair_row, some_rows, write_dataset
 from train.base.errors import TrainError
 from train.cli import cli
-from train.data.dataset import RatedAnswer, Row, row_of
+from train.data.dataset import RatedAnswer, Row, parse_row
 from train.data.rendering import Renderer, preference_examples
 from train.evaluate.predictions import Scored
 from train.recipe import Objective, build_recipe
@@ -103,7 +103,11 @@ def test_pairs_that_are_none_are_left_out_with_their_reason() -> None:
 
 
 def test_kto_takes_verdicts_and_both_answers_of_a_pair() -> None:
-    rows = [verdict("a", "yes", 1), verdict("b", "no", 0).unmasked, pair_row("c", "who", "the cat", "the dog")]
+    rows = [
+        verdict("a", "yes", 1),
+        verdict("b", "no", 0).with_trained_answer,
+        pair_row("c", "who", "the cat", "the dog"),
+    ]
     examples = _render(rows, "kto").examples
     assert [(example.id, example.sign) for example in examples] == [("a", 1), ("b", -1), ("c", 1), ("c (worse)", -1)]
     # Beside each stands its prompt with another's answer.
@@ -128,7 +132,7 @@ def test_bad_answers_are_refused_with_their_line(change: dict[str, Any], what: s
     row = {"id": "a", "kind": "preference", "category": "", "cluster": "a", "messages": [
         {"role": "user", "content": "who"}, {"role": "assistant", "content": "yes"}]}  # fmt: skip
     with pytest.raises(TrainError, match=what) as caught:
-        row_of(row | change, "train.jsonl:1")
+        parse_row(row | change, "train.jsonl:1")
     assert "train.jsonl:1" in caught.value.message
 
 

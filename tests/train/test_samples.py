@@ -134,13 +134,13 @@ def test_the_measurement_of_base_and_tuned_says_how_far_it_is(
     splits["validation"].append(chat_row("long", "hello " * 300, "yes"))
     dataset = write_dataset(tmp_path / "dataset/v1", splits)
     of_the_base: list[dict[str, Any]] = []
-    reference_logps = execute.reference_logps
+    compute_ref_logps = execute.compute_ref_logps
 
     def after_the_base(*arguments: Any) -> Any:
         of_the_base.extend(events_of(tmp_path / "r"))
-        return reference_logps(*arguments)
+        return compute_ref_logps(*arguments)
 
-    monkeypatch.setattr(execute, "reference_logps", after_the_base)
+    monkeypatch.setattr(execute, "compute_ref_logps", after_the_base)
     run = run_to(tmp_path / "r", dataset, bases(), "on_too_long=skip", "eval.batch_tokens=64")
     for event in [*of_the_base, *events_of(run)]:
         metrics_schema.validate(event)

@@ -15,7 +15,7 @@ from torch.nn import functional
 from tests.train.tiny import chat_row, make_model, make_tokenizer, some_rows, steps_of, text_row, write_dataset
 from train.base.errors import Exit, TrainError
 from train.cli import cli
-from train.data.dataset import Row, open_dataset, read_row
+from train.data.dataset import Row, open_dataset, parse_row_line
 from train.data.rendering import Example, Renderer
 from train.loop import fit
 from train.model.batch import BatchSampler, collate
@@ -195,7 +195,7 @@ def test_domain_refuses_marks_that_it_would_ignore() -> None:
 def test_a_weight_that_is_none_is_refused_with_its_line(changes: dict[str, Any], message: str) -> None:
     row = {"id": "a", "kind": "chat", "category": "", "cluster": "", "messages": [{"role": "user", "content": "a"}]}
     with pytest.raises(TrainError, match=f"f.jsonl:3: {message}"):
-        read_row(json.dumps(row | changes).encode(), "f.jsonl:3")
+        parse_row_line(json.dumps(row | changes).encode(), "f.jsonl:3")
 
 
 def test_weights_come_through_the_files_of_a_dataset(

@@ -26,13 +26,13 @@ def parse_object(raw: bytes, location: str) -> dict[str, Any]:
         if depth(value) > MOST_LEVELS:
             raise ValueError(f"nested deeper than {MOST_LEVELS} levels")
     except (ValueError, RecursionError) as error:
-        refuse(location, str(error) or "nested too deeply")
+        raise_bad_dataset(location, str(error) or "nested too deeply")
     if not isinstance(value, dict):
-        refuse(location, "not an object")
+        raise_bad_dataset(location, "not an object")
     return dict(value)
 
 
-def text_of(line: bytes, key: str) -> str | None:
+def read_text_field(line: bytes, key: str) -> str | None:
     """Return the text that a line has under ``key``, such as the id of a request; None where it has none."""
     try:
         value = json.loads(line)
@@ -64,7 +64,7 @@ def depth(value: Any) -> int:
     return sum(any(isinstance(node, dict | list) for node in level) for level in levels(value))
 
 
-def refuse(location: str, what: str) -> NoReturn:
+def raise_bad_dataset(location: str, what: str) -> NoReturn:
     """Raise TrainError "E912 bad-dataset" about the line ``location``."""
     hint = "Fix this line; where `curate export` wrote it, fix its record and export again."
     raise TrainError("E912 bad-dataset", f"{location}: {what}", hint)

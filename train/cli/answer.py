@@ -18,7 +18,7 @@ import click
 
 from train.base import console
 from train.base.errors import Exit, TrainError
-from train.base.strict_json import text_of
+from train.base.strict_json import read_text_field
 from train.cli import cli, sharing
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _answer(
                 return prompting.applied(request)
             num_withheld += 1
         except TrainError as error:
-            report(Unanswered(text_of(line, "id") or f"line {number}", error.code, error.message))
+            report(Unanswered(read_text_field(line, "id") or f"line {number}", error.code, error.message))
         return None
 
     names = ("name", "kind", "digest", "memory", "reads", "can_compare")
@@ -160,7 +160,7 @@ def _converse(
 
     def listen() -> None:
         for number, line in enumerate(iter(lines.readline, b""), 1):
-            if (name := text_of(line, "cancel")) is not None:
+            if (name := read_text_field(line, "cancel")) is not None:
                 cancelled.add(name)
             elif (request := read(line, number)) is not None:
                 cancelled.discard(request.id)

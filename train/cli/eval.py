@@ -77,7 +77,7 @@ def _evaluate(
     from train.contestants import open_contestant
     from train.contestants.contestant import Prompting
     from train.data.dataset import open_dataset
-    from train.pipeline.contest import Conditions, evaluate_contestant, shared_lengths
+    from train.pipeline.contest import EvaluationSettings, evaluate_contestant, shared_lengths
 
     dataset = open_dataset(target)
     examples = [row for row in dataset.splits["train"] if row.messages] if shots else []
@@ -86,11 +86,11 @@ def _evaluate(
     if reasoning is not None and reasoning >= most:
         raise click.UsageError(f"{reasoning} tokens of reasoning leave none of {most} for the answer.")
     prompting = Prompting.of(system, shots, examples)
-    conditions = Conditions(list(dict.fromkeys(splits)), prompting, most, reasoning, send_flagged, is_dry)
+    settings = EvaluationSettings(list(dict.fromkeys(splits)), prompting, most, reasoning, send_flagged, is_dry)
     folders, code = [], Exit.OK
     for name in names:
         with closing(open_contestant(name)) as contestant:
-            folder, record = evaluate_contestant(contestant, dataset, conditions, out or runs_folder(target))
+            folder, record = evaluate_contestant(contestant, dataset, settings, out or runs_folder(target))
         if not is_dry and record["status"] != "finished":
             code = Exit.FAILED
         folders.append(folder)

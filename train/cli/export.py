@@ -48,7 +48,7 @@ def export(
         raise click.UsageError(message)
     # torch, transformers and peft take seconds to import, so only an export pays for them.
     from train.base.run_folder import resolve_run
-    from train.pipeline.export import check_free, export_run, open_source
+    from train.pipeline.export import check_export_folder, export_run, open_source
 
     run = resolve_run(run)
     dtype = dtype or ("float16" if target == "gguf" else "")
@@ -56,7 +56,7 @@ def export(
     name = f"gguf-{dtype}" if target == "gguf" else target
     folder = Path(os.path.abspath(output or run / "export" / name))  # noqa: PTH100
     # Asked before a model is loaded for nothing.
-    check_free(folder, is_forced=is_forced)
+    check_export_folder(folder, is_forced=is_forced)
     code = export_run(
         open_source(run, dataset), target, folder, dtype=dtype, num_compared=8 if number is None else number,
         is_forced=is_forced,

@@ -127,7 +127,7 @@ def preview(
         raise click.UsageError(f"no record {', '.join(missing)} in {dataset}")
     if renderer.objective in PREFERENCES:
         # Both sides of a pair are trained.
-        rows = [side for row in rows for side in (row.unmasked, row.worse) if side is not None]
+        rows = [side for row in rows for side in (row.with_trained_answer, row.rejected) if side is not None]
     code = Exit.OK
     for row in rows:
         try:
@@ -141,8 +141,8 @@ def preview(
 
 def _print_lengths(recipe: Recipe) -> None:
     # The lengths of the rows on stdin, uncut, as `schemas/lengths.schema.json` says. They need no dataset around them.
-    from train.base.strict_json import text_of
-    from train.data.dataset import read_row
+    from train.base.strict_json import read_text_field
+    from train.data.dataset import parse_row_line
     from train.data.rendering import Renderer
     from train.model import load_tokenizer
 
@@ -158,13 +158,13 @@ def _print_lengths(recipe: Recipe) -> None:
             continue
         at, fault, mask = f"stdin:{number}", "", list[bool]()
         try:
-            mask = renderer.render_uncut(read_row(line, at)).mask
+            mask = renderer.render_uncut(parse_row_line(line, at)).mask
         except TrainError as error:
             fault = error.message
         edges = [n for n, pair in enumerate(zip([False, *mask], [*mask, False], strict=True)) if pair[0] != pair[1]]
         runs = list(zip(edges[::2], edges[1::2], strict=True))
         lengths = {"tokens": len(mask), "supervised": sum(mask), "runs": runs, "fault": fault}
-        console.data(json.dumps({"id": text_of(line, "id") or at, **lengths}, ensure_ascii=False))
+        console.data(json.dumps({"id": read_text_field(line, "id") or at, **lengths}, ensure_ascii=False))
         # A caller that sends rows one by one waits for each answer.
         sys.stdout.flush()
 

@@ -21,7 +21,7 @@ from train.base.run_folder import EVALUATION, read_evaluation
 from train.base.storage import digest_of
 from train.base.strict_json import parse_object
 from train.contestants.contestant import BAD_CONTESTANT, NO_ANSWER, OnAnswer, OnText, Request, Unanswered
-from train.data.dataset import TRACES, trace_of
+from train.data.dataset import REASONING_KEYS, reasoning_of
 from train.evaluate.predictions import PREDICTIONS, read_predictions
 from train.evaluate.scoring import Answer
 
@@ -55,8 +55,8 @@ def _messages(prompt: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         sent = {"role": message["role"], "content": message["content"] or ""}
         if isinstance(message.get("name"), str):
             sent["name"] = message["name"]
-        if trace := trace_of(message):
-            sent[TRACES[0]] = trace
+        if reasoning := reasoning_of(message):
+            sent[REASONING_KEYS[0]] = reasoning
         if calls := message.get("tool_calls"):
             sent["tool_calls"] = [_call(call, f"call{len(messages):03}{n:02}") for n, call in enumerate(calls)]
             open_calls = [call["id"] for call in sent["tool_calls"]]

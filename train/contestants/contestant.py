@@ -20,7 +20,7 @@ from train.base.errors import TrainError, validation_fault
 from train.base.run_folder import EVALUATION, RUN, resolve_run
 from train.base.storage import MOST_STATE, read_file
 from train.base.strict_json import parse_object
-from train.data.dataset import Row, last_answer, read_row, row_of
+from train.data.dataset import Row, last_answer, parse_row, parse_row_line
 from train.evaluate.scoring import Answer
 
 Kind = Literal["base", "run", "adapter", "gguf", "endpoint", "recording"]
@@ -237,7 +237,7 @@ def read_request(line: bytes, location: str, sampling: Sampling) -> Request:
                 pass
             case [*messages]:
                 value["messages"] = [*messages, dict(_NOTHING_YET)]
-        row = row_of({"kind": "chat", "category": "", "cluster": value.get("id"), **value}, location)
+        row = parse_row({"kind": "chat", "category": "", "cluster": value.get("id"), **value}, location)
         own = {name: value[name] for name in asdict(sampling) if name in value}
         sampling = _SAMPLING.validate_json(json.dumps(asdict(sampling) | own), strict=True)
         request = Request(row, sampling, _CHOICES.validate_python(value.get("choices") or []))
@@ -254,7 +254,7 @@ def read_request(line: bytes, location: str, sampling: Sampling) -> Request:
 
 def read_shots(lines: Iterable[bytes]) -> list[Row]:
     """Return the rows of an export that may stand before a prompt; raises TrainError "E912 bad-dataset"."""
-    rows = (read_row(line, f"example {number}") for number, line in enumerate(lines, 1) if line.strip())
+    rows = (parse_row_line(line, f"example {number}") for number, line in enumerate(lines, 1) if line.strip())
     return [row for row in rows if row.messages]
 
 

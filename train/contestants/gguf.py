@@ -23,14 +23,14 @@ from train.base.process import Worker
 from train.base.storage import MOST_STATE, read_file, sha256_of
 from train.contestants.contestant import Kind, OnAnswer, OnText, Request, Unanswered
 from train.data.dataset import (
-    TRACES,
+    REASONING_KEYS,
     ControlTokenFault,
     Row,
     RowFault,
     TooLongFault,
     all_texts,
     prepare_messages,
-    trace_of,
+    reasoning_of,
 )
 from train.evaluate.scoring import Answer
 from train.model.device import SMALL_MODEL, free_cores, require_memory
@@ -232,7 +232,7 @@ def _planned_bytes(path: Path, header: Mapping[str, Any], reads: int) -> int:
 
 
 def _find_marks(server: _Server, template: str) -> Any:
-    if not any(name in template for name in TRACES):
+    if not any(name in template for name in REASONING_KEYS):
         return None
     # Imports what renders rows for training.
     from train.data.rendering.conversation import find_marks
@@ -309,7 +309,9 @@ class _Server:
 
     def render(self, messages: Sequence[dict[str, Any]], tools: Any, *, is_whole: bool = False) -> str:
         """Return the text of a conversation, and of the beginning of an answer unless it ``is_whole``."""
-        named = [{**each, TRACES[0]: trace} if (trace := trace_of(each)) else each for each in messages]
+        named = [
+            {**each, REASONING_KEYS[0]: reasoning} if (reasoning := reasoning_of(each)) else each for each in messages
+        ]
         body = {"messages": named, "add_generation_prompt": not is_whole} | ({"tools": tools} if tools else {})
         return str(self.ask("/apply-template", body)["prompt"])
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from train.base import console
 from train.base.errors import TrainError
 from train.base.storage import MOST_DOCUMENT, FileGuardError, digest_of, read_file
-from train.base.strict_json import parse_object, refuse
+from train.base.strict_json import parse_object, raise_bad_dataset
 from train.data.plain_files import SPLITS, choose_splits, read_plain
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ SliceValues = Mapping[str, Sequence[str | float]]
 _EXPORT_AGAIN = "Export the dataset again; a run uses no row that the manifest does not vouch for."
 TRAINING = {"train": True, "weight": 1}
 """What a message says about its training, by default; no template and no model sees it."""
-TRACES = ("reasoning_content", "thinking", "reasoning")
+REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 """What messages and chat templates call the reasoning before an answer; an export writes the first."""
 _Weight = Annotated[float, Field(ge=0, le=MOST_WEIGHT)]
 
@@ -55,7 +55,7 @@ class _MessageLine(BaseModel, strict=True, extra="allow"):
 
     @model_validator(mode="after")
     def _check_marks(self) -> Self:
-        if self.role != "assistant" and (self.train or self.weight or trace_of(vars(self))):
+        if self.role != "assistant" and (self.train or self.weight or reasoning_of(vars(self))):
             raise ValueError("train, weight and reasoning are the assistant's own: only what it says is trained")
         return self
 
@@ -125,7 +125,7 @@ class Row:
     """The values by which answers are compared beside the category; None where the manifest names no slices."""
 
     @property
-    def name(self) -> tuple[str, str, str]:
+    def key(self) -> tuple[str, str, str]:
         """Id, category and cluster, which travel with the tokens into the report."""
         return self.id, self.category, self.cluster
 
@@ -140,7 +140,7 @@ class Row:
         return len(self.messages or ()) - len(self.answers[0].messages) if self.answers else None
 
     @cached_property
-    def worse(self) -> Row | None:
+    def rejected(self) -> Row | None:
         """The row with the worst of the answers that it compares; None where none is better than another."""
         if len(self.answers) < 2 or self.answers[0].rating == self.answers[-1].rating:
             return None
@@ -148,8 +148,8 @@ class Row:
         return replace(self, messages=messages, answers=self.answers[-1:])
 
     @property
-    def unmasked(self) -> Row:
-        """The row with its answer unmasked where that was not liked, as who learns from verdicts reads it."""
+    def with_trained_answer(self) -> Row:
+        """The row with its answer trained where that was not liked, as who learns from verdicts reads it."""
         if self.is_liked is not False:
             return self
         return replace(self, messages=[*(self.messages or ())[: self.first_answer], *self.answers[0].messages])
@@ -249,11 +249,11 @@ def open_dataset(folder: Path) -> Dataset:
 
 def _open_plain(path: Path) -> Dataset:
     lines, name = read_plain(path), path.resolve().name
-    rows = [row_of(line, line["source"]) for line in lines]
+    rows = [parse_row(line, line["source"]) for line in lines]
     kinds = {line["kind"]: line["source"] for line in reversed(lines)}
     # What is not trained of a prompt and completion is marked, so that "chat" trains the same.
     if len(kinds) > 1 and kinds.keys() != {"chat", "sft"}:
-        refuse(str(path), f"a dataset has rows of one objective, and this one has {kinds}")
+        raise_bad_dataset(str(path), f"a dataset has rows of one objective, and this one has {kinds}")
     remark = f"Not vouched for: {name} is no export of `curate`, so that nobody reviewed it or looked for repeats"
     remark = f"{remark}; {choose_splits(path, lines)}."
     # Known again by what the rows say, wherever they lie.
@@ -293,10 +293,10 @@ def sample_rows(rows: Sequence[Row], most: int) -> list[Row]:
     """Return at most ``most`` rows by the hash of their ids: the same ones whatever their order and number."""
     # A run that is resumed, or made again after records were added, evaluates the same sample.
     ids = rows.ids if isinstance(rows, Rows) else [row.id for row in rows]
-    return [rows[index] for index in nsmallest(most, range(len(ids)), key=lambda index: hash_of(ids[index]))]
+    return [rows[index] for index in nsmallest(most, range(len(ids)), key=lambda index: hash_id(ids[index]))]
 
 
-def hash_of(record: str) -> bytes:
+def hash_id(record: str) -> bytes:
     """Return the hash of an id by which samples are taken."""
     return hashlib.sha256(record.encode()).digest()
 
@@ -317,7 +317,7 @@ class Rows(Sequence[Row]):
     def __init__(self, raw: bytes, name: str) -> None:
         numbered = [(number, line) for number, line in enumerate(raw.split(b"\n"), 1) if line.strip()]
         self._lines = [line for _, line in numbered]
-        self.ids = [read_row(line, f"{name}:{number}").id for number, line in numbered]
+        self.ids = [parse_row_line(line, f"{name}:{number}").id for number, line in numbered]
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -353,19 +353,19 @@ def _read_rows(path: Path, entry: Any) -> Rows:
     return rows
 
 
-def read_row(line: bytes, location: str) -> Row:
+def parse_row_line(line: bytes, location: str) -> Row:
     """Return the row that a line holds; ``location`` names the line. Raises TrainError "E912 bad-dataset"."""
-    return row_of(parse_object(line, location), location)
+    return parse_row(parse_object(line, location), location)
 
 
-def row_of(value: dict[str, Any], location: str) -> Row:
-    """Return the row that an object says, as `read_row` does."""
+def parse_row(value: dict[str, Any], location: str) -> Row:
+    """Return the row that an object says, as `parse_row_line` does."""
     try:
         _RowLine.model_validate(value)
     except ValidationError as error:
         problem = error.errors()[0]
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in problem["loc"])
-        refuse(location, f"{path}: {problem['msg'].removeprefix('Value error, ')}".lstrip(".: "))
+        raise_bad_dataset(location, f"{path}: {problem['msg'].removeprefix('Value error, ')}".lstrip(".: "))
     return _row(value)
 
 
@@ -457,9 +457,9 @@ def answers_of(messages: Sequence[dict[str, Any]], objective: Objective, first: 
     return [n for n in range(begin, last) if messages[n]["role"] == "assistant"] + [last]
 
 
-def trace_of(message: Mapping[str, Any]) -> str:
+def reasoning_of(message: Mapping[str, Any]) -> str:
     """Return the reasoning before an answer, "" where there is none that can be read."""
-    return next((trace for name in TRACES if (trace := message.get(name)) and trace.strip()), "")
+    return next((reasoning for name in REASONING_KEYS if (reasoning := message.get(name)) and reasoning.strip()), "")
 
 
 _COVERED = {
@@ -472,23 +472,23 @@ _COVERED = {
 
 def reasoning_remark(rows: Sequence[Row], split: str, reasoning: Reasoning) -> list[str]:
     """Return what becomes of the reasoning in the rows of a split, and what figures cover; empty where none has any."""
-    number = sum(any(map(trace_of, row.messages or ())) for row in rows)
+    number = sum(any(map(reasoning_of, row.messages or ())) for row in rows)
     return [f"{number:,} of {len(rows):,} {split} records have reasoning: {_COVERED[reasoning]}"] if number else []
 
 
 @cache
-def _trace_name(template: str) -> str:
+def _reasoning_key(template: str) -> str:
     # As an attribute or a key: in prose, or within another name, it is no place for the text.
-    named = (name for name in TRACES if re.search(rf"[.'\"]{name}\b", template))
-    return next(named, TRACES[0])
+    named = (name for name in REASONING_KEYS if re.search(rf"[.'\"]{name}\b", template))
+    return next(named, REASONING_KEYS[0])
 
 
 def drop_history(messages: list[dict[str, Any]]) -> set[int]:
     """Remove the reasoning before the last question, and return the indices of the messages that had some."""
     last_question = max((n for n, message in enumerate(messages) if message["role"] == "user"), default=0)
-    dropped = {n for n, message in enumerate(messages[:last_question]) if trace_of(message)}
+    dropped = {n for n, message in enumerate(messages[:last_question]) if reasoning_of(message)}
     for n in dropped:
-        messages[n] = {key: value for key, value in messages[n].items() if key not in TRACES}
+        messages[n] = {key: value for key, value in messages[n].items() if key not in REASONING_KEYS}
     return dropped
 
 
@@ -508,10 +508,10 @@ def prepare_messages(messages: Sequence[dict[str, Any]], template: str) -> list[
         # OpenAI sends arguments as JSON text, which templates would quote a second time.
         if "tool_calls" in copy:
             copy["tool_calls"] = [_with_object(call) for call in copy["tool_calls"]]
-        if not copy.keys().isdisjoint(TRACES):
-            trace = trace_of(copy)
-            copy = {key: value for key, value in copy.items() if key not in TRACES}
-            copy |= {_trace_name(template): trace} if trace else {}
+        if not copy.keys().isdisjoint(REASONING_KEYS):
+            reasoning = reasoning_of(copy)
+            copy = {key: value for key, value in copy.items() if key not in REASONING_KEYS}
+            copy |= {_reasoning_key(template): reasoning} if reasoning else {}
         cleaned.append(copy)
     if not cleaned[-1]["content"].strip() and not cleaned[-1].get("tool_calls"):
         raise RowFault("the last answer is empty, so nothing is trained")

@@ -11,7 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
-from train.data.dataset import Row, trace_of
+from train.data.dataset import Row, reasoning_of
 
 NUM_WORDS = 13
 _WORD = re.compile(r"\w+")
@@ -44,7 +44,7 @@ def find_contaminated(rows: Sequence[Row], exam: Sequence[Row]) -> list[int]:
 def _digest(row: Row) -> bytes:
     parts = [text_of_row(row)]
     for message in row.messages or ():
-        parts += [trace_of(message), json.dumps(message["tool_calls"]) if message.get("tool_calls") else ""]
+        parts += [reasoning_of(message), json.dumps(message["tool_calls"]) if message.get("tool_calls") else ""]
     text = " ".join(" ".join(parts).split())
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 

@@ -15,7 +15,7 @@ from typing import Any
 from train.base import console
 from train.base.errors import TrainError, first_line
 from train.base.storage import digest_of, open_file
-from train.base.strict_json import parse_object, refuse
+from train.base.strict_json import parse_object, raise_bad_dataset
 
 SPLITS = ("train", "validation", "test")
 _ANSWERS = {"dpo": ("chosen", "rejected"), "chat": ("messages",), "sft": ("completion",), "domain": ("text",)}
@@ -40,7 +40,7 @@ def read_plain(path: Path) -> list[dict[str, Any]]:
             location = f"{file.relative_to(root)}:{number}"
             name = str(row.get("id", location if path.is_dir() else number))
             if (first := places.setdefault(name, location)) != location:
-                refuse(location, f"the id {name!r} stands at {first}, too")
+                raise_bad_dataset(location, f"the id {name!r} stands at {first}, too")
             lines.append({
                 "id": name, "category": row.get("category") or "all", "tools": row.get("tools"), "source": location,
                 "split": split or row.get("split"), **_content(row, location),
@@ -132,14 +132,14 @@ def _content(row: dict[str, Any], location: str) -> dict[str, Any]:
         if isinstance(value, str) and name != "messages":
             return [{"role": "user" if name == "prompt" else "assistant", "content": value}]
         if not isinstance(value, list) or not value or not all(isinstance(turn, dict) for turn in value):
-            refuse(location, f"{name} must be {'' if name == 'messages' else 'text or '}a list of messages")
+            raise_bad_dataset(location, f"{name} must be {'' if name == 'messages' else 'text or '}a list of messages")
         return value
 
     kinds = (kind for kind, names in _ANSWERS.items() if all(row.get(name) is not None for name in names))
     kind = next(kinds, "")
     if not kind:
         names = ", ".join(name if value is not None else f"{name} (null)" for name, value in row.items())
-        refuse(
+        raise_bad_dataset(
             location,
             "a row has messages; prompt and completion; prompt, chosen and rejected; or text; "
             f"this one has {console.one_line(names[:200]) or 'nothing'}",

@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from train.base.errors import TrainError
-from train.data.dataset import Dataset, Row, hash_of, sample_rows
+from train.data.dataset import Dataset, Row, hash_id, sample_rows
 from train.data.rendering import Example, Renderer, RowFault
 from train.evaluate.answers import Draw, Generated, Guide, choice_nlls, generate
 from train.evaluate.general import SPLIT, readable_general
@@ -235,7 +235,7 @@ def measure_memorisation(model: Any, renderer: Renderer, rows: Sequence[Row], re
 
 def rejected_rows(rows: Sequence[Row]) -> list[Row]:
     """Return the worse side of each row that compares two answers which are not the same."""
-    return [row.worse for row in rows if row.worse is not None and row.worse.messages != row.messages]
+    return [row.rejected for row in rows if row.rejected is not None and row.rejected.messages != row.messages]
 
 
 def num_answers(rows: Sequence[Row]) -> int:
@@ -264,7 +264,7 @@ def gather_scores(context: DistributedContext, scored: list[Scored], order: Sequ
 def sample_ids(rows: Iterable[Row], most: int) -> list[str]:
     """Return the ids of at most ``most`` rows that have an answer: the same ones in each run, of many categories."""
     groups = defaultdict[str, list[str]](list)
-    for row in sorted((row for row in rows if row.messages is not None), key=lambda row: hash_of(row.id)):
+    for row in sorted((row for row in rows if row.messages is not None), key=lambda row: hash_id(row.id)):
         groups[row.category].append(row.id)
     # The first of each category, then the second of each.
     return [name for names in zip_longest(*groups.values()) for name in names if name is not None][:most]

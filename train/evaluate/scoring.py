@@ -245,7 +245,7 @@ def _parts(row: Row) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, Any]]:
 def comparison_remark(objective: Objective, dataset: Dataset) -> list[str]:
     """Return what cannot be told of an objective that compares answers where no exam record does; else nothing."""
     rows = (row for split in ("validation", "test") for row in dataset.splits[split])
-    if objective not in PREFERENCES or any(row.worse is not None or row.is_liked is not None for row in rows):
+    if objective not in PREFERENCES or any(row.rejected is not None or row.is_liked is not None for row in rows):
         return []
     return ["No validation or test record compares answers, so nothing shows whether training moved them as wanted."]
 

@@ -46,7 +46,7 @@ _PLAIN_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Conditions:
+class EvaluationSettings:
     """What each contestant is asked: which splits, after which prompting, for how many tokens at most.
 
     ``max_reasoning_tokens`` is how many of them may be reasoning; only a model in this process can be held to it.
@@ -75,27 +75,27 @@ def shared_lengths(names: Sequence[str]) -> tuple[int, int | None]:
     return most, min(budgets, default=None)
 
 
-class _Contest:
+class _Evaluation:
     """A contestant and what it is asked: the split and the row of each record that it may get, by id."""
 
-    def __init__(self, contestant: Contestant, dataset: Dataset, conditions: Conditions) -> None:
-        self.contestant, self.dataset, self.conditions = contestant, dataset, conditions
+    def __init__(self, contestant: Contestant, dataset: Dataset, settings: EvaluationSettings) -> None:
+        self.contestant, self.dataset, self.settings = contestant, dataset, settings
         self.is_local = contestant.kind in ("base", "run", "adapter")
         # A recording has the name of the model, which may be there no longer.
         self.spec = parse_spec(str(getattr(contestant, "folder", contestant.name)))
         self.categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
-        is_withheld = contestant.kind == "endpoint" and not conditions.is_flagged_sent
+        is_withheld = contestant.kind == "endpoint" and not settings.is_flagged_sent
         flagged = dataset.flagged() if is_withheld else frozenset[str]()
         # An example is sent as a prompt is.
-        examples = [row for row in conditions.prompting.examples if row.id not in flagged]
-        self.prompting = replace(conditions.prompting, examples=examples)
-        rows: RowsById = {row.id: (split, row) for split in conditions.splits for row in dataset.splits[split]}
+        examples = [row for row in settings.prompting.examples if row.id not in flagged]
+        self.prompting = replace(settings.prompting, examples=examples)
+        rows: RowsById = {row.id: (split, row) for split in settings.splits for row in dataset.splits[split]}
         self.rows: RowsById = {name: each for name, each in rows.items() if name not in flagged}
         self.num_withheld = len(rows) - len(self.rows)
 
     def requests(self, done: Collection[str]) -> list[Request]:
         """Return what a model elsewhere is still asked; the likelihoods of choices where it can tell them."""
-        sampling, can_compare = Sampling(max_new_tokens=self.conditions.max_new_tokens), self.contestant.can_compare
+        sampling, can_compare = Sampling(max_new_tokens=self.settings.max_new_tokens), self.contestant.can_compare
         return [
             self.prompting.applied(
                 Request(row, sampling, find_spec(self.categories, row.category).choices if can_compare else ())
@@ -113,23 +113,23 @@ class _Contest:
 
 
 def evaluate_contestant(
-    contestant: Contestant, dataset: Dataset, conditions: Conditions, parent: Path
+    contestant: Contestant, dataset: Dataset, settings: EvaluationSettings, parent: Path
 ) -> tuple[Path, dict[str, Any]]:
     """Evaluate ``contestant`` on ``dataset`` and return its folder below ``parent`` and the content of its eval.json.
 
-    What an earlier call with the same conditions has answered is not asked again. Raises TrainError: E912 bad-dataset
+    What an earlier call with the same settings has answered is not asked again. Raises TrainError: E912 bad-dataset
     for a scorer that cannot work, or records of which an endpoint may not get all; E936 write-failed; and as the
     contestant does, after which the same call goes on.
     """
-    contest = _Contest(contestant, dataset, conditions)
-    record = _describe(contest)
+    evaluation = _Evaluation(contestant, dataset, settings)
+    record = _describe(evaluation)
     folder = evaluation_folder(parent, record["id"], record["key"])
     record["id"], path = folder.name, folder / PREDICTIONS
     # What a kill cut off is asked again.
     results = read_predictions(path, allow_torn_tail=True)[1] if path.exists() else []
     done = {result.id for result in results if result.split != _GENERAL}
-    _announce(contest, done)
-    if conditions.is_dry:
+    _announce(evaluation, done)
+    if settings.is_dry:
         return folder, record
     unanswered: list[Unanswered] = []
     write_run(folder, record, EVALUATION)
@@ -140,34 +140,34 @@ def evaluate_contestant(
             results.append(result)
             append(prediction_line(result))
 
-        if contest.is_local:
-            record["general_text"] = _measure(contest, done, keep, has_general=len(results) > len(done))
+        if evaluation.is_local:
+            record["general_text"] = _measure(evaluation, done, keep, has_general=len(results) > len(done))
         else:
-            unanswered = _ask(contest, done, keep)
+            unanswered = _ask(evaluation, done, keep)
     # In the order of the dataset, whatever order they came in.
-    order = {name: index for index, name in enumerate(contest.rows)}
+    order = {name: index for index, name in enumerate(evaluation.rows)}
     results.sort(key=lambda result: len(order) if result.split == _GENERAL else order[result.id])
     write_whole(path, map(prediction_line, results))
-    record |= _summarise(contest, results, unanswered) | {"files": {PREDICTIONS: sha256_of(path)}}
+    record |= _summarise(evaluation, results, unanswered) | {"files": {PREDICTIONS: sha256_of(path)}}
     write_run(folder, record, EVALUATION)
     return folder, record
 
 
-def _describe(contest: _Contest) -> dict[str, Any]:
+def _describe(evaluation: _Evaluation) -> dict[str, Any]:
     # The beginning of eval.json, which has stopped until it is finished; its key is a digest of all that decides the
     # results.
-    contestant, dataset, conditions = contest.contestant, contest.dataset, contest.conditions
-    prompting, model = contest.prompting, {"kind": contestant.kind, "digest": contestant.digest}
+    contestant, dataset, settings = evaluation.contestant, evaluation.dataset, evaluation.settings
+    prompting, model = evaluation.prompting, {"kind": contestant.kind, "digest": contestant.digest}
     shared = {
         "prompting": {"system": prompting.system, "shots": prompting.number},
-        "max_new_tokens": conditions.max_new_tokens,
+        "max_new_tokens": settings.max_new_tokens,
         # What a server or llama.cpp writes cannot be ended where its reasoning is too long.
-        "max_reasoning_tokens": conditions.max_reasoning_tokens if contest.is_local else None,
-        "splits": list(conditions.splits),
+        "max_reasoning_tokens": settings.max_reasoning_tokens if evaluation.is_local else None,
+        "splits": list(settings.splits),
     }
     examples = sorted(row.id for row in prompting.examples) if prompting.number else []
     return {
-        "version": 1, "id": _folder_name(contest.spec, prompting), "status": "stopped", "created": now(),
+        "version": 1, "id": _folder_name(evaluation.spec, prompting), "status": "stopped", "created": now(),
         "contestant": {"name": contestant.name, **model}, **shared,
         "dataset": {"path": str(dataset.path), "name": dataset.manifest.get("name"), "sha256": dataset.digest},
         "general_text": "", "key": digest_of([shared, model, examples, dataset.digest, versions()["pairsmith"]]),
@@ -184,24 +184,24 @@ def _folder_name(spec: Spec, prompting: Prompting) -> str:
     return f"eval-{name}{'-system' if prompting.system else ''}{f'-{prompting.number}shot' if prompting.number else ''}"
 
 
-def _announce(contest: _Contest, done: Collection[str]) -> None:
+def _announce(evaluation: _Evaluation, done: Collection[str]) -> None:
     # What is asked, where, and of an endpoint for how much, and what it can show.
-    contestant, conditions, spec = contest.contestant, contest.conditions, contest.spec
-    left = Counter(split for name, (split, _) in contest.rows.items() if name not in done)
-    numbers = " and ".join(f"{left[split]:,} {split}" for split in conditions.splits)
+    contestant, settings, spec = evaluation.contestant, evaluation.settings, evaluation.spec
+    left = Counter(split for name, (split, _) in evaluation.rows.items() if name not in done)
+    numbers = " and ".join(f"{left[split]:,} {split}" for split in settings.splits)
     route = f" at {route_of(spec.endpoint.url)}" if spec.endpoint else f" of {spec.name}"
     already = f"; {len(done):,} results are there already" if done else ""
     console.info(f"{contestant.name}: asking {numbers} records{route}{already}")
-    if conditions.max_reasoning_tokens is not None and not contest.is_local:
+    if settings.max_reasoning_tokens is not None and not evaluation.is_local:
         console.info(f"warning: {contestant.name} reasons as long as it likes: only a model here can be ended")
-    if contest.num_withheld:
-        console.info(f"not sent: {contest.num_withheld:,} of the records, with findings X7xx, such as personal data")
+    if evaluation.num_withheld:
+        console.info(f"not sent: {evaluation.num_withheld:,} of the records, with findings X7xx, such as personal data")
     if contestant.kind == "endpoint" and spec.endpoint is not None:
-        for split in conditions.splits:
-            rows = [row for name, row in contest.rows.values() if name == split]
-            warn_of_unscored(rows, contest.categories, split)
-        lines = _plan_lines(cast("EndpointContestant", contestant), contest.requests(done), contest.rows)
-        console.info("\n".join([*lines, *_power_lines(contest.rows)]))
+        for split in settings.splits:
+            rows = [row for name, row in evaluation.rows.values() if name == split]
+            warn_of_unscored(rows, evaluation.categories, split)
+        lines = _plan_lines(cast("EndpointContestant", contestant), evaluation.requests(done), evaluation.rows)
+        console.info("\n".join([*lines, *_power_lines(evaluation.rows)]))
 
 
 def _plan_lines(contestant: EndpointContestant, requests: Sequence[Request], rows: RowsById) -> list[str]:
@@ -248,7 +248,9 @@ def _power_lines(rows: RowsById) -> list[str]:
     return lines if clusters else []
 
 
-def _measure(contest: _Contest, done: Collection[str], keep: Callable[[Scored], None], *, has_general: bool) -> str:
+def _measure(
+    evaluation: _Evaluation, done: Collection[str], keep: Callable[[Scored], None], *, has_general: bool
+) -> str:
     # A model in this process is measured as a run measures its own. Returns the name of the general text.
     # It all imports torch, which others do without.
     from train.contestants.local import LocalContestant
@@ -256,40 +258,40 @@ def _measure(contest: _Contest, done: Collection[str], keep: Callable[[Scored], 
     from train.evaluate.general import general_name, readable_general
     from train.pipeline.prepare import make_renderer
 
-    local, conditions, prompting = contest.contestant, contest.conditions, contest.prompting
+    local, settings, prompting = evaluation.contestant, evaluation.settings, evaluation.prompting
     assert isinstance(local, LocalContestant), "models of these kinds are on this machine"
     # A run can read what it was trained on, as its recipe says; of another model, or behind examples, that is not
     # asked.
     is_as_run = local.kind == "run" and not (prompting.system or prompting.number)
     skips = {} if is_as_run else {"on_unrenderable": "skip", "on_too_long": "skip"}
     lengths = {
-        "max_new_tokens": conditions.max_new_tokens, "max_reasoning_tokens": conditions.max_reasoning_tokens
+        "max_new_tokens": settings.max_new_tokens, "max_reasoning_tokens": settings.max_reasoning_tokens
     }  # fmt: skip
     recipe = local.recipe.model_copy(update={"eval": local.recipe.eval.model_copy(update=lengths), **skips})
     renderer = make_renderer(
-        contest.dataset, recipe, local.renderer.tokenizer, local.renderer.stop_ids, local.reads
+        evaluation.dataset, recipe, local.renderer.tokenizer, local.renderer.stop_ids, local.reads
     )  # fmt: skip
-    for split in conditions.splits:
-        left = [row for name, row in contest.rows.values() if name == split and row.id not in done]
+    for split in settings.splits:
+        left = [row for name, row in evaluation.rows.values() if name == split and row.id not in done]
         for start in range(0, len(left), _BLOCK):
             block = left[start : start + _BLOCK]
             prompts = {row.id: prompting.applied(Request(row)).row for row in block}
             for scored in evaluate_model(
-                local.model, renderer, block, contest.categories, recipe, split=split, prompts=prompts
+                local.model, renderer, block, evaluation.categories, recipe, split=split, prompts=prompts
             ):
                 keep(scored)
     name = recipe.eval.general
     if not has_general:
-        home = recipe_folder(contest.spec.path) if name and contest.spec.path else Path()
+        home = recipe_folder(evaluation.spec.path) if name and evaluation.spec.path else Path()
         rows = readable_general(renderer, home / name if name else None)
         for scored in evaluate_model(local.model, renderer, rows, {}, recipe, split=_GENERAL, is_generating=False):
             keep(scored)
     return general_name(name)
 
 
-def _ask(contest: _Contest, done: Collection[str], keep: Callable[[Scored], None]) -> list[Unanswered]:
+def _ask(evaluation: _Evaluation, done: Collection[str], keep: Callable[[Scored], None]) -> list[Unanswered]:
     # Ask a model that is elsewhere, and return what has no answer.
-    requests = {request.id: request for request in contest.requests(done)}
+    requests = {request.id: request for request in evaluation.requests(done)}
     unanswered, num_done, cost, last_line_at = list[Unanswered](), 0, 0.0, time.monotonic()
 
     def on_answer(answer: Answer | Unanswered) -> None:
@@ -298,7 +300,7 @@ def _ask(contest: _Contest, done: Collection[str], keep: Callable[[Scored], None
         if isinstance(answer, Unanswered):
             unanswered.append(answer)
         else:
-            keep(replace(contest.scored(answer), asked=digest_of_request(requests[answer.id])))
+            keep(replace(evaluation.scored(answer), asked=digest_of_request(requests[answer.id])))
             cost += 0.0 if answer.is_cached else answer.cost or 0.0
         # A line that is redrawn, or one in a log now and then.
         is_live = sys.stderr.isatty()
@@ -311,21 +313,21 @@ def _ask(contest: _Contest, done: Collection[str], keep: Callable[[Scored], None
 
     # All splits together, so that what is asked twice is sent once.
     if requests:
-        contest.contestant.answer(list(requests.values()), on_answer)
+        evaluation.contestant.answer(list(requests.values()), on_answer)
     return unanswered
 
 
-def _summarise(contest: _Contest, results: Sequence[Scored], unanswered: Sequence[Unanswered]) -> dict[str, Any]:
+def _summarise(evaluation: _Evaluation, results: Sequence[Scored], unanswered: Sequence[Unanswered]) -> dict[str, Any]:
     # The end of eval.json, with a warning for each kind of record that has no whole answer.
     answered = [result for result in results if result.split != _GENERAL]
-    num_skipped = len(contest.rows) - len(answered) - len(unanswered)
+    num_skipped = len(evaluation.rows) - len(answered) - len(unanswered)
     for reason, num in sorted(Counter(f"{each.code}: {each.reason}" for each in unanswered).items()):
         console.info(f"warning: no answer to {num:,} of the records: {reason}")
     if unanswered:
         console.info("The same command asks for them again.")
     ends = Counter(result.stopped for result in answered if result.is_generated)
     if ends[False]:
-        most = contest.conditions.max_new_tokens
+        most = evaluation.settings.max_new_tokens
         console.info(
             f"warning: {ends[False]:,} of {len(answered):,} answers ended at {most} tokens; see --max-new-tokens"
         )
@@ -336,15 +338,15 @@ def _summarise(contest: _Contest, results: Sequence[Scored], unanswered: Sequenc
     # By category the records without an answer, those that it could not read or was not sent among them; raw text has
     # none.
     ids, lacking = {result.id for result in answered}, dict[str, dict[str, int]]()
-    for split in contest.conditions.splits:
-        rows = [row for row in contest.dataset.splits[split] if row.messages and row.id not in ids]
+    for split in evaluation.settings.splits:
+        rows = [row for row in evaluation.dataset.splits[split] if row.messages and row.id not in ids]
         if rows:
             lacking[split] = dict(sorted(Counter(row.category for row in rows).items()))
     return {
         "status": "stopped" if unanswered else "finished", "ended": now(),
         "counts": {
             "results": len(answered), "unanswered": dict(sorted(Counter(each.code for each in unanswered).items())),
-            "skipped": num_skipped, "held_back": contest.num_withheld,
+            "skipped": num_skipped, "held_back": evaluation.num_withheld,
         },
         "unanswered": lacking,
     }  # fmt: skip

@@ -38,9 +38,9 @@ from train.model import check_finite, describe_init, is_lora
 from train.model.device import MemoryMeter
 from train.model.distributed import SINGLE_PROCESS, DistributedContext, gather_weights, join_group, unshard
 from train.pipeline.export import write_card_and_tokenizer
-from train.pipeline.measuring import IN_RUN, base_score, measure, measure_base, reference_logps, validation_of
+from train.pipeline.measuring import BASE_RESULTS, base_score, compute_ref_logps, make_validation, measure, measure_base
 from train.pipeline.plan import duration, explain_oom, make_plan, plan_sentence
-from train.pipeline.prepare import Prepared, add_adapters, fill_in, prepare, settle
+from train.pipeline.prepare import Prepared, add_adapters, apply_plan, prepare, with_plan_choices
 from train.pipeline.trackers import Trackers
 from train.recipe import Recipe, load_recipe, recipe_toml
 from train.recipe.schedule import describe_protection, find_remedies
@@ -49,7 +49,7 @@ from train.report.build import summary_for_run_record, write_results
 from train.report.judge import BAD_JUDGE, judge_answers
 from train.report.model import JudgeSummary
 
-FEWEST_STEPS = 20
+MIN_CALIBRATED_STEPS = 20
 """Runs of fewer steps are not calibrated on a CPU: three more would be much of them."""
 
 
@@ -165,7 +165,7 @@ def start_run(
         raise TrainError("E883 bad-stage", "the recipe has stages, and this is one run",
                          "Run them with `train run DATASET --recipe FILE`.")  # fmt: skip
     earlier = read_run(run) if is_resumed else {}
-    loaded = fill_in(loaded, earlier["recipe"]) if is_resumed else loaded
+    loaded = with_plan_choices(loaded, earlier["recipe"]) if is_resumed else loaded
     # A missing library is reported before the minutes that a base takes to load; only rank 0 reports to trackers.
     trackers = Trackers(report_to if context.is_first else ())
     prepared = prepare(dataset, loaded, folder=folder, context=context)
@@ -259,24 +259,25 @@ def _train(
     placement, run = prepared.placement, record.folder
     context, device = placement.context, placement.device
     base, seconds = measure_base(prepared, run, is_cached=is_cached)
-    reference = reference_logps(prepared)
+    reference = compute_ref_logps(prepared)
     model = add_adapters(prepared)
     plan = make_plan(
         # On a GPU three steps are little, and what they show decides.
-        model, prepared.steps, placement, is_measured=device.type == "cuda" or len(prepared.steps) >= FEWEST_STEPS,
+        model, prepared.steps, placement,
+        is_measured=device.type == "cuda" or len(prepared.steps) >= MIN_CALIBRATED_STEPS,
         validation_seconds=seconds * len(prepared.evaluated_rows) / max(1, len(base)), evaluation_seconds=seconds,
     )  # fmt: skip
     ranks = f"; {context.world_size} ranks, {placement.strategy}" if context.world_size > 1 else ""
     console.info(f"plan: {plan_sentence(plan)}{ranks}")
     console.info(f"forgetting: {console.one_line(describe_protection(prepared.recipe))}")
-    prepared = settle(prepared, plan)
+    prepared = apply_plan(prepared, plan)
     recipe = prepared.recipe.model_dump(mode="json")
     record.update(recipe=recipe, facts=prepared.facts, plan=plan)
     meter, start = MemoryMeter(device), base_score(prepared, base)
     # Each rank has measured its own steps.
     placement = replace(placement, is_compiled=bool(context.max(plan["compile"])))
     with explain_oom("training", plan), trackers:
-        validation = validation_of(model, prepared, start, base)
+        validation = make_validation(model, prepared, start, base)
         trackers.begin(run, recipe | {"dataset_sha256": prepared.dataset.digest})
         result = fit(
             model, prepared.steps, run, facts=prepared.facts, resume=checkpoint, placement=placement,
@@ -308,7 +309,7 @@ def _finish(
 ) -> Exit:  # fmt: skip
     # Measure the tuned model, and let the first rank write the report, the model and the end of the record.
     run, context, recipe = record.folder, prepared.placement.context, prepared.recipe
-    record.values["taken_step"] = _take_weights(model, prepared, run, result)
+    record.values["taken_step"] = _load_best_weights(model, prepared, run, result)
     console.info("measuring the tuned model")
     tuned = measure(model, prepared, run, "tuned", prepared.splits, result.step)
     weights = gather_weights(model) if prepared.placement.strategy != "ddp" else None
@@ -327,7 +328,7 @@ def _finish(
             judge_summary=judged,
             remarks=prepared.remarks,
         )
-        shutil.rmtree(run / IN_RUN, ignore_errors=True)
+        shutil.rmtree(run / BASE_RESULTS, ignore_errors=True)
         saved = save_tuned(model, prepared, report, record, weights)
         record.update(status="finished", ended=now(), saved=saved.name, **summary_for_run_record(report, tuned, run))
         if not is_quiet:
@@ -361,7 +362,7 @@ def _exit_of(summary: JudgeSummary | None) -> Exit:
     return Exit.FAILED
 
 
-def _take_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) -> int:
+def _load_best_weights(model: Any, prepared: Prepared, run: Path, result: FitResult) -> int:
     # Put the weights to keep into the model, whole on every rank, and return the step that they are of.
     context, in_shards, best = prepared.placement.context, prepared.placement.strategy != "ddp", None
     if context.is_first and result.best_step not in (None, result.step):

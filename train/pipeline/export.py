@@ -166,7 +166,7 @@ def export_run(
             weights=weights_digest(source.tuned), gguf=proof,
         )  # fmt: skip
         (work / EXPORT).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        check_free(output, is_forced=is_forced)
+        check_export_folder(output, is_forced=is_forced)
     num_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     console.info(f"written: {output} ({num_bytes / 1e6:,.1f} MB)")
     if target != "adapter":
@@ -186,7 +186,7 @@ def export_run(
     return Exit.FAILED if is_exact else Exit.OK
 
 
-def check_free(final: Path, *, is_forced: bool) -> None:
+def check_export_folder(final: Path, *, is_forced: bool) -> None:
     """Raise TrainError "E919 would-overwrite" where ``final`` exists and may not be replaced."""
     is_taken = os.path.lexists(final) and not (final.is_dir() and not final.is_symlink() and not any(final.iterdir()))
     if not is_taken:

@@ -42,7 +42,7 @@ from train.recipe import PREFERENCES
 from train.recipe.schedule import validation_interval
 
 _MOST_BYTES = 256 << 20
-IN_RUN = "base-results"
+BASE_RESULTS = "base-results"
 _SOURCES = Path(__file__).resolve().parents[1]
 """All code of `train`: a change anywhere may change what is measured."""
 _SHARED_FACTS = ("dataset", "tokenizer and template", "base", "threads", "versions", "ranks")
@@ -63,7 +63,7 @@ def base_key(prepared: Prepared) -> dict[str, Any]:
         "stop tokens": list(prepared.renderer.stop_ids),
         "general": sha256_of(prepared.general or SHIPPED),
         "objective": prepared.renderer.objective,
-        "recipe": prepared.measured.model_dump(mode="json"),
+        "recipe": prepared.eval_recipe.model_dump(mode="json"),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else machine,
         "code": sources_digest(_SOURCES),
         "installed metrics": {
@@ -87,7 +87,7 @@ def measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> tuple[lis
     Without ``is_cached`` the results are kept in the run's own folder, so that resuming it never measures them again.
     """
     context, home = prepared.placement.context, cache_home() if is_cached else None
-    cache = Cache(run / IN_RUN) if home is None else Cache(home / IN_RUN, most_bytes=_MOST_BYTES)
+    cache = Cache(run / BASE_RESULTS) if home is None else Cache(home / BASE_RESULTS, most_bytes=_MOST_BYTES)
     key = base_key(prepared)
     keys = {split: digest_of(key | {"split": split}) for split in prepared.splits}
     # Rank 0 decides for all: what is cached on one machine may be missing on another.
@@ -121,7 +121,7 @@ def measure(
     Each rank measures a part, and gets all. How far it is goes to the run's metrics.jsonl, of the part of the first
     rank; ``step`` is that of the weights.
     """
-    recipe, dataset, context = prepared.measured, prepared.dataset, prepared.placement.context
+    recipe, dataset, context = prepared.eval_recipe, prepared.dataset, prepared.placement.context
     rows = {split: each if split in splits else [] for split, each in dataset.splits.items()}
     part = shard_dataset(context, replace(dataset, splits=rows))
     smaller = f"Add --set eval.batch_tokens={max(16, recipe.eval.batch_tokens // 2)}."
@@ -196,7 +196,7 @@ def _summary(
     return summarise_validation(scored, samples, trained, before if prepared.recipe.objective in PREFERENCES else None)
 
 
-def validation_of(
+def make_validation(
     model: Any, prepared: Prepared, base: ValidationScore, base_results: Sequence[Scored]
 ) -> Validation | None:  # fmt: skip
     """Return how ``model`` is validated while it trains; None where no record is scored.
@@ -218,7 +218,7 @@ def validation_of(
         # Every rank reads all of the general text: it is a page.
         mine = rows if split == GENERAL else rows[context.rank :: context.world_size]
         results = evaluate_model(
-            model, prepared.renderer, mine, prepared.categories, prepared.measured, split=split,
+            model, prepared.renderer, mine, prepared.categories, prepared.eval_recipe, split=split,
             is_generating=split != GENERAL,
         )  # fmt: skip
         return gather_scores(context, results, [row.id for row in rows])
@@ -235,7 +235,7 @@ def _bits(scored: Sequence[Scored]) -> float | None:
     return math.fsum(record.nll or 0.0 for record in scored) / (math.log(2) * num_bytes) if num_bytes else None
 
 
-def reference_logps(prepared: Prepared) -> torch.Tensor | None:
+def compute_ref_logps(prepared: Prepared) -> torch.Tensor | None:
     """Return the log-probabilities of both texts of each training record, [records, 2] in nats, on the CPU.
 
     They are those of the model that training begins from, read once: no step has to read them again, and no second
@@ -245,9 +245,9 @@ def reference_logps(prepared: Prepared) -> torch.Tensor | None:
     if prepared.recipe.objective not in PREFERENCES or prepared.recipe.objective == "orpo":
         return None
     examples, placement, context = prepared.steps.examples, prepared.placement, prepared.placement.context
-    places = [(index, part) for index, example in enumerate(examples) if not example.is_replay for part in (0, 1)]
-    console.info(f"reading {len(places):,} answers with the model that training begins from")
-    mine = places[context.rank :: context.world_size]
+    text_indices = [(index, part) for index, example in enumerate(examples) if not example.is_replay for part in (0, 1)]
+    console.info(f"reading {len(text_indices):,} answers with the model that training begins from")
+    mine = text_indices[context.rank :: context.world_size]
     parts = [examples[index].parts[part] for index, part in mine]
     with autocasting(placement.device, placement.dtype):
         nlls = nll_per_example(prepared.model, parts, batch_tokens=prepared.recipe.eval.batch_tokens)

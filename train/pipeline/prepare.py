@@ -83,7 +83,7 @@ class Prepared:
     remarks: list[str]
 
     @property
-    def measured(self) -> Recipe:
+    def eval_recipe(self) -> Recipe:
         """The recipe that evaluation is handed: of the run's the settings that it may read, else defaults.
 
         So no other setting can change what is measured, and the key of the cache needs no list of what does not matter.
@@ -157,8 +157,8 @@ def prepare(
     rendered = {split: _render_split(renderer, dataset, split, remarks) for split in ("train", *measured)}
     examples = _training_examples(rendered["train"], recipe, remarks)
     _check_evaluation(renderer, dataset, categories, rendered)
-    exam = [*readable_general(renderer, general), *dataset.splits["validation"], *dataset.splits["test"]]
-    replay, replay_digest = _replay(renderer, recipe, folder, exam, remarks)
+    measured_rows = [*readable_general(renderer, general), *dataset.splits["validation"], *dataset.splits["test"]]
+    replay, replay_digest = _replay(renderer, recipe, folder, measured_rows, remarks)
     if replay:
         is_compared = recipe.objective in PREFERENCES
         replayed = Examples.of([
@@ -169,7 +169,7 @@ def prepare(
     bits = {"bitsandbytes"} if recipe.optim == "adamw_8bit" or recipe.load_in_4bit else set()
     facts = {
         "dataset": dataset.digest, "order": steps.digest(), "tokenizer and template": renderer.digest,
-        "recipe": _same(recipe), "base": weights_digest(base_path), "threads": recipe.threads,
+        "recipe": _recipe_digest(recipe), "base": weights_digest(base_path), "threads": recipe.threads,
         "device": placement.device.type,
         "versions": versions() | {name: installed_version(name) for name in bits},
         "ranks": "1" if context.world_size == 1 else f"{context.world_size} {strategy}",
@@ -201,7 +201,7 @@ def _open(path: Path | Dataset, recipe: Recipe) -> tuple[Dataset, Recipe]:
         raise TrainError("E912 bad-dataset", message, "Export a dataset with a train split.")
     if recipe.objective == "kto":
         # Of the other objectives nobody learns an answer that was not liked.
-        splits = {name: [row.unmasked for row in part] for name, part in dataset.splits.items()}
+        splits = {name: [row.with_trained_answer for row in part] for name, part in dataset.splits.items()}
         dataset = replace(dataset, splits=splits)
     return dataset, recipe
 
@@ -272,8 +272,8 @@ def _remarks(dataset: Dataset, recipe: Recipe, measured: Sequence[str]) -> list[
     if not dataset.splits["validation"] or not recipe.eval.during_training:
         _warn("No validation record is scored while training, so the last step counts as the best, and eval_steps does "
               "nothing", remarks)  # fmt: skip
-    exam = {row.category for split in measured for row in dataset.splits[split]}
-    if alone := sorted({row.category for row in dataset.splits["train"]} - exam):
+    measured_categories = {row.category for split in measured for row in dataset.splits[split]}
+    if alone := sorted({row.category for row in dataset.splits["train"]} - measured_categories):
         _warn(f"Training alone has records of {console.join_names(name or '-' for name in alone)}, so nothing shows "
               "whether it helped there", remarks)  # fmt: skip
     return remarks
@@ -296,7 +296,7 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str, remarks: lis
 def _training_examples(rendered: Rendered, recipe: Recipe, remarks: list[str]) -> Examples:
     # Those that have a weight, and of them mixing.share.
     examples = rendered.examples
-    if weightless := [examples.name(n)[0] for n in (examples.weights == 0).nonzero()[0].tolist()]:
+    if weightless := [examples.key(n)[0] for n in (examples.weights == 0).nonzero()[0].tolist()]:
         _warn(f"{len(weightless)} records of weight 0 are not trained", remarks, weightless)
         examples = examples.take(examples.weights.nonzero()[0].tolist())
     if not examples:
@@ -310,7 +310,7 @@ def _training_examples(rendered: Rendered, recipe: Recipe, remarks: list[str]) -
     share = recipe.mixing.share
     if share == 1:
         return examples
-    taken = nested_subset([examples.name(index) for index in range(len(examples))], share, recipe.seed)
+    taken = nested_subset([examples.key(index) for index in range(len(examples))], share, recipe.seed)
     console.info(f"mixing.share {share:g}: {len(taken):,} of {len(examples):,} training records are taken")
     return examples.take(taken)
 
@@ -376,20 +376,20 @@ def add_adapters(prepared: Prepared) -> Any:
     return model
 
 
-def fill_in(recipe: Recipe, chosen: Mapping[str, Any]) -> Recipe:
+def with_plan_choices(recipe: Recipe, chosen: Mapping[str, Any]) -> Recipe:
     """Return ``recipe`` with what it leaves to the plan as ``chosen``: by a plan, or in the record of a run."""
     names = ("micro_batch_tokens", "gradient_checkpointing", "compile")
     return recipe.model_copy(update={name: chosen[name] for name in names if getattr(recipe, name) == "auto"})
 
 
-def settle(prepared: Prepared, plan: Mapping[str, Any]) -> Prepared:
+def apply_plan(prepared: Prepared, plan: Mapping[str, Any]) -> Prepared:
     """Return the run with what its recipe left to ``plan``."""
-    recipe = fill_in(prepared.recipe, plan)
-    facts = prepared.facts | {"recipe": _same(recipe)}
+    recipe = with_plan_choices(prepared.recipe, plan)
+    facts = prepared.facts | {"recipe": _recipe_digest(recipe)}
     return replace(prepared, recipe=recipe, steps=prepared.steps.with_recipe(recipe), facts=facts)
 
 
-def _same(recipe: Recipe) -> str:
+def _recipe_digest(recipe: Recipe) -> str:
     # How often a checkpoint is written and how many stay does not change the result; threads and ranks are facts of
     # their own. The base is known by its weights, wherever it lies.
     free = ("base", "save_steps", "save_total_limit", "threads")

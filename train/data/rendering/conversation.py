@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from markupsafe import escape
 
 from train.base.process import Worker
-from train.data.dataset import TRACES, RowFault, TemplateFault, prepare_messages, trace_of
+from train.data.dataset import REASONING_KEYS, RowFault, TemplateFault, prepare_messages, reasoning_of
 from train.data.rendering import template as template_module
 from train.data.rendering.template import CHILD_SECONDS
 
@@ -327,8 +327,8 @@ class ReasoningMarks:
         low = self.length(ids, decode)
         if low is None:
             return decode(ids, has_control=False), None
-        trace, _, after = self._begun(ids[:low], decode).partition(self.closing)
-        return (after + decode(ids[low:], has_control=False)).lstrip(), trace.strip()
+        reasoning, _, after = self._begun(ids[:low], decode).partition(self.closing)
+        return (after + decode(ids[low:], has_control=False)).lstrip(), reasoning.strip()
 
     def length(self, ids: Sequence[int], decode: Callable[..., str]) -> int | None:
         """Return how many of generated ``ids`` are reasoning with its end, None where there is none."""
@@ -352,7 +352,7 @@ class ReasoningMarks:
         # A short one may stand elsewhere too, so it counts only where its marks are around it.
         for closing in re.finditer(re.escape(self.closing), text):
             before = text[: closing.start()].rstrip()
-            for form in _spellings(trace_of(conversation.messages[turn])):
+            for form in _spellings(reasoning_of(conversation.messages[turn])):
                 begin = len(before) - len(form)
                 if before.endswith(form) and text[:begin].rstrip().endswith(self.opening):
                     return start + begin, start + len(before)
@@ -367,7 +367,7 @@ def find_marks(source: str, render: Callable[..., str]) -> ReasoningMarks | None
     """Return what a template writes around reasoning; None where it writes none, or nothing between it and the answer,
     so that nobody could tell them apart. ``render`` is as `SafeTemplate.render`.
     """
-    if not any(name in source for name in TRACES):
+    if not any(name in source for name in REASONING_KEYS):
         return None
     word, answer = _sentinel(source), QUESTION[1]["content"]
     reasoned = prepare_messages([QUESTION[0], {**QUESTION[1], "reasoning_content": word}], source)
@@ -393,7 +393,7 @@ def trained_turns(
     """
     turns = dict(conversation.turns)
     for answer, turn in conversation.turns.items():
-        if answer not in trained or not trace_of(conversation.messages[answer]):
+        if answer not in trained or not reasoning_of(conversation.messages[answer]):
             continue
         if marks is None:
             raise RowFault("the chat template writes no mark between reasoning and answer")
@@ -442,7 +442,7 @@ def _spellings(value: Any) -> Iterator[str]:
     yield repr(plain)[1:-1]
 
 
-_TEXT_KEYS = ("content", "name", "description", "arguments", *TRACES)
+_TEXT_KEYS = ("content", "name", "description", "arguments", *REASONING_KEYS)
 
 
 class _RecordPart(NamedTuple):
@@ -507,9 +507,9 @@ def _parts(messages: Sequence[Message], tools: Any, trained: Collection[int] = (
             if function.get("arguments") not in (None, {}):
                 for leaf in _leaves(function["arguments"]):
                     yield _RecordPart(turn, "tool_calls", "arguments", leaf)
-        for key in TRACES:
-            if isinstance(trace := message.get(key), str) and trace.strip():
-                yield _RecordPart(turn, key, "parts", trace, is_needed=turn in trained)
+        for key in REASONING_KEYS:
+            if isinstance(reasoning := message.get(key), str) and reasoning.strip():
+                yield _RecordPart(turn, key, "parts", reasoning, is_needed=turn in trained)
 
 
 def _in_words(messages: Sequence[Message], tools: Any, source: str) -> tuple[list[Any], Any]:
@@ -573,6 +573,6 @@ def _refusal(parts: Sequence[_RecordPart], missing: Sequence[_RecordPart]) -> st
             clauses.append(f"drops {' and '.join(dict.fromkeys(part.kind for part in dropped))} of {key}")
     if whole:
         clauses.insert(0, f"has no place for {' and '.join(whole)}")
-    is_history = "parts" in (part.kind for part in missing) and not set(TRACES) & set(whole)
+    is_history = "parts" in (part.kind for part in missing) and not set(REASONING_KEYS) & set(whole)
     remedy = ' (reasoning = "drop-history" does without it in earlier turns)' if is_history else ""
     return f"the chat template {' and '.join(clauses)}{remedy}"

@@ -30,12 +30,12 @@ def preference_examples(renderer: Renderer, rows: Sequence[Row], digest: str, ca
     for row in rows:
         if renderer.objective == "kto" and len(row.answers) == 1:
             verdicts.append((row, 1 if row.is_liked else -1))
-        elif row.worse is None:
+        elif row.rejected is None:
             left_out[row.id] = NO_PAIR, _reason(row)
         else:
             # Of a record with several answers the best one was liked and the worst was not.
-            pairs.append((row, row.worse))
-            verdicts += [(row, 1), (replace(row.worse, id=f"{row.id} (worse)"), -1)]
+            pairs.append((row, row.rejected))
+            verdicts += [(row, 1), (replace(row.rejected, id=f"{row.id} (worse)"), -1)]
     if renderer.objective == "kto":
         return _verdict_examples(renderer, verdicts, left_out, digest, cache)
     better = render_cached(renderer, [one for one, _ in pairs], f"{digest} better answers", cache)

@@ -31,7 +31,7 @@ from train.data.dataset import (
     drop_history,
     last_answer,
     prepare_messages,
-    trace_of,
+    reasoning_of,
     weight_of,
 )
 from train.data.rendering.conversation import (
@@ -228,7 +228,9 @@ class Renderer:
             pairs = zip(conversation.contents, row.messages or (), strict=False)
             spans = [(*span, message["role"]) for span, message in pairs if span]
             traces = [
-                marks.span(conversation, n) for n, one in enumerate(conversation.messages) if marks and trace_of(one)
+                marks.span(conversation, n)
+                for n, one in enumerate(conversation.messages)
+                if marks and reasoning_of(one)
             ]
             spans += [(*span, "reasoning") for span in traces if span]
             roles = [
@@ -247,7 +249,7 @@ class Renderer:
             return None
         answer, marks = row.messages[last_answer(row.messages)], self._marks
         reference = answer["content"] or ""
-        if marks is not None and not trace_of(answer):
+        if marks is not None and not reasoning_of(answer):
             reference = marks.strip_reasoning(reference)
         item, conversation = self._unanswered(row)
         if answer.get("tool_calls"):
@@ -408,7 +410,7 @@ class Renderer:
         if not any(mask):
             raise RowFault("no token of the record is trained")
         return Example(
-            *row.name, ids, mask, sum(num_bytes for *_, num_bytes in runs),
+            *row.key, ids, mask, sum(num_bytes for *_, num_bytes in runs),
             weights if any(weight != 1 for _, _, weight, _ in runs) else None,
             num_prompt=-1 if conversation is None else encoded.num_prompt,
         )  # fmt: skip
@@ -440,7 +442,7 @@ class Renderer:
         row, text, encoded, eos = item.row, item.text, item.encoded, self.tokenizer.eos_token_id
         if any(one.get("train") is False or one.get("weight") not in (None, 1) for one in row.messages or ()):
             raise RowFault("a message has a train flag or a weight, and the objective domain trains all tokens alike")
-        if self.reasoning == "context" and any(map(trace_of, item.messages)):
+        if self.reasoning == "context" and any(map(reasoning_of, item.messages)):
             raise RowFault("reasoning is to be context, and the objective domain trains all tokens alike")
         ids = [*encoded.ids, eos] if item.conversation is None and eos is not None else encoded.ids
         if len(ids) < 2 or not text.strip():

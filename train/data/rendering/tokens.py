@@ -411,7 +411,7 @@ class Examples(Sequence[Example]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def name(self, index: int) -> tuple[str, str, str]:
+    def key(self, index: int) -> tuple[str, str, str]:
         """Return id, category and cluster of example ``index`` (from 0)."""
         one, two, three, *_ = self._head(index)
         return one, two, three
