@@ -32,7 +32,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "dpo ipo": ("dpo", {"beta": 0.1, "loss": "ipo"}, {"loss_type": ["ipo"]}),
     "dpo length-normalised": ("dpo", {"beta": 2.0, "length_normalised": True}, {"loss_type": ["sigmoid_norm"]}),
     "orpo": ("orpo", {"beta": 0.3}, {}),
-    "kto": ("kto", {"beta": 0.1, "good_weight": 1.5}, {}),
+    "kto": ("kto", {"beta": 0.1, "desirable_weight": 1.5}, {}),
 }
 """A loss by its name: our objective, our settings of it, and what TRL is set to beside them."""
 
@@ -126,7 +126,7 @@ def _trainer(objective: str, model: Any, options: dict[str, Any], more: dict[str
     words = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<end>", pad_token="<unk>")
     kind, config = (KTOTrainer, KTOConfig) if objective == "kto" else (DPOTrainer, DPOConfig)
     if objective == "kto":
-        more = {"desirable_weight": options["good_weight"]}
+        more = {"desirable_weight": options["desirable_weight"]}
         rows = [{"prompt": "a", "completion": "b", "label": n % 2 == 0} for n in range(4)]
     else:
         rows = [{"prompt": "a", "chosen": "b", "rejected": "c"}] * 2

@@ -73,7 +73,7 @@ def oracle(model: Any, examples: Sequence[Example], reference: torch.Tensor, opt
     kl = torch.stack([s[1].detach() - r[1] for s, (_, r) in zip(sides, compared, strict=True)]).mean().clamp(min=0)
     for (e, r), (a, b), (n, m) in zip(compared, sides, sizes, strict=True):
         if objective == "kto":
-            value = options.get("good_weight", 1) if e.sign > 0 else options.get("bad_weight", 1)
+            value = options.get("desirable_weight", 1) if e.sign > 0 else options.get("undesirable_weight", 1)
             loss = value * (1 - torch.sigmoid(beta * e.sign * (a - r[0] - kl)))
         elif objective == "orpo":
             odds = [p / k - torch.log(1 - torch.exp(p / k)) for p, k in ((a, n), (b, m))]
@@ -108,7 +108,7 @@ CASES: list[dict[str, Any]] = [
     {"objective": "dpo", "loss": "ipo"},
     {"objective": "orpo", "beta": 0.3},
     {"objective": "kto"},
-    {"objective": "kto", "beta": 0.3, "good_weight": 1.5, "bad_weight": 0.5},
+    {"objective": "kto", "beta": 0.3, "desirable_weight": 1.5, "undesirable_weight": 0.5},
 ]
 
 

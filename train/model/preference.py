@@ -131,5 +131,5 @@ def kto_loss(
     ``logratios`` [B] are those of model and reference, in nats; ``signs`` [B] are 1 for answers that were liked and -1
     for others; ``kl`` is the estimate of the divergence.
     """
-    counts = torch.where(signs > 0, recipe.good_weight, recipe.bad_weight)
+    counts = torch.where(signs > 0, recipe.desirable_weight, recipe.undesirable_weight)
     return counts * (1 - torch.sigmoid(recipe.resolved_beta * signs * (logratios - kl)))

@@ -159,9 +159,9 @@ class PreferenceRecipe(Section):
     """Of dpo with sigmoid: the share of pairs that are taken to be the wrong way round."""
     length_normalised: bool | Auto = "auto"
     """Of dpo: compare log-probabilities a token, not of whole answers; "auto" does so for ipo alone."""
-    good_weight: Amount = 1.0
+    desirable_weight: Amount = 1.0
     """Of kto: what an answer counts that was liked."""
-    bad_weight: Amount = 1.0
+    undesirable_weight: Amount = 1.0
     """Of kto: what one counts that was not."""
 
     def conflicts(self) -> dict[str, bool]:
@@ -170,8 +170,8 @@ class PreferenceRecipe(Section):
             'label_smoothing is of the loss "sigmoid", and "ipo" takes every pair as it is': (
                 self.loss == "ipo" and self.label_smoothing > 0
             ),
-            "good_weight and bad_weight are both 0, so nothing would be trained": not self.good_weight
-            + self.bad_weight,
+            "desirable_weight and undesirable_weight are both 0, so nothing would be trained": not self.desirable_weight
+            + self.undesirable_weight,
         }
 
     @property
