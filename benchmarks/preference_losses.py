@@ -76,7 +76,7 @@ def theirs(
     more: dict[str, Any],
 ) -> Callable[[], float]:  # fmt: skip
     """Return what does the same by TRL's code."""
-    firsts, seconds = ([pair.parts[n] for pair in pairs] for n in (0, 1))
+    firsts, seconds = ([pair.texts[n] for pair in pairs] for n in (0, 1))
     if objective == "orpo":
         from trl.experimental.orpo import ORPOTrainer
 
@@ -162,7 +162,7 @@ def _row_of(case: str, shape: dict[str, Any], rounds: int, num_pairs: int) -> st
     with torch.no_grad():
         for parameter in other.parameters():
             parameter.add_(0.002 * torch.randn_like(parameter))
-    texts = [part for pair in pairs for part in pair.parts]
+    texts = [part for pair in pairs for part in pair.texts]
     reference = torch.tensor([-nll.nll for nll in nll_per_example(other, texts)]).view(-1, 2)
     recipe = build_recipe(
         {"objective": objective, "preference": options, "global_batch_size": num_pairs, "num_train_epochs": 1}

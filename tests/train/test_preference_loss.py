@@ -39,7 +39,7 @@ def rendered(objective: Objective) -> list[Example]:
 def replayed() -> Example:
     """A text that is trained along."""
     text = Renderer(make_tokenizer(), "sft", 256).render_uncut(text_row("t", "the small dog ran home"))
-    return replace(text, is_replay=True, second=(len(text.ids), 0))
+    return replace(text, is_replay=True, second_text=(len(text.ids), 0))
 
 
 def ours(model: Any, examples: Sequence[Example], recipe: Recipe, reference: torch.Tensor) -> torch.Tensor:
@@ -60,7 +60,7 @@ def reference_of(examples: Sequence[Example]) -> torch.Tensor:
     """What another model gives the texts, [records, 2]."""
     other = make_model(seed=7)
     with torch.no_grad():
-        return torch.tensor([[logp(other, part).item() for part in (e.parts * 2)[:2]] for e in examples])
+        return torch.tensor([[logp(other, part).item() for part in (e.texts * 2)[:2]] for e in examples])
 
 
 def oracle(model: Any, examples: Sequence[Example], reference: torch.Tensor, options: dict[str, Any]) -> Any:
@@ -68,8 +68,8 @@ def oracle(model: Any, examples: Sequence[Example], reference: torch.Tensor, opt
     objective, beta = options["objective"], options.get("beta", 0.1)
     compared = [(e, r) for e, r in zip(examples, reference, strict=True) if not e.is_replay]
     total, weight = torch.zeros(()), sum(e.row_weight for e in examples)
-    sides = [[logp(model, part) for part in e.parts] for e, _ in compared]
-    sizes = [[part.num_supervised for part in e.parts] for e, _ in compared]
+    sides = [[logp(model, part) for part in e.texts] for e, _ in compared]
+    sizes = [[part.num_supervised for part in e.texts] for e, _ in compared]
     kl = torch.stack([s[1].detach() - r[1] for s, (_, r) in zip(sides, compared, strict=True)]).mean().clamp(min=0)
     for (e, r), (a, b), (n, m) in zip(compared, sides, sizes, strict=True):
         if objective == "kto":
@@ -97,7 +97,7 @@ def oracle(model: Any, examples: Sequence[Example], reference: torch.Tensor, opt
         total = total + mean * sum(e.row_weight for e, _ in compared)
     for e in examples:
         if e.is_replay:
-            total = total - logp(model, e.parts[0]) / e.num_supervised
+            total = total - logp(model, e.texts[0]) / e.num_supervised
     return total / weight
 
 

@@ -62,7 +62,7 @@ def _run(dataset: Path, base: Path, out: Path, *settings: str) -> Any:
 def test_both_sides_are_rendered_and_trained_from_the_answer_on() -> None:
     (example,) = _render([pair_row("a", "who sat", "the cat", "the dog")]).examples
     decode = make_tokenizer().decode
-    for part, answer in zip(example.parts, ("the cat", "the dog"), strict=True):
+    for part, answer in zip(example.texts, ("the cat", "the dog"), strict=True):
         trained = [token for token, is_on in zip(part.ids, part.mask, strict=True) if is_on]
         assert decode(trained) == f"{answer}<|im_end|>"
 
@@ -77,7 +77,7 @@ def test_all_turns_of_an_answer_count_and_none_of_the_conversation_before_it() -
         "a", "", "a", [*before, asked, *turns], None, None, answers=(RatedAnswer(turns, 2), RatedAnswer(worse, 1))
     )
     (example,) = _render([row]).examples
-    trained = [t for t, is_on in zip(example.parts[0].ids, example.parts[0].mask, strict=True) if is_on]
+    trained = [t for t, is_on in zip(example.texts[0].ids, example.texts[0].mask, strict=True) if is_on]
     assert make_tokenizer().decode(trained) == "the cat<|im_end|>the dog<|im_end|>"
 
 
@@ -112,8 +112,8 @@ def test_kto_takes_verdicts_and_both_answers_of_a_pair() -> None:
     assert [(example.id, example.sign) for example in examples] == [("a", 1), ("b", -1), ("c", 1), ("c (worse)", -1)]
     # Beside each stands its prompt with another's answer.
     decode = make_tokenizer().decode
-    assert decode(examples[0].parts[1].ids).replace("who said a", "X") == (
-        decode(examples[1].parts[0].ids).replace("who said b", "X")
+    assert decode(examples[0].texts[1].ids).replace("who said a", "X") == (
+        decode(examples[1].texts[0].ids).replace("who said b", "X")
     )
 
 

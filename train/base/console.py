@@ -46,8 +46,8 @@ def _write(stream: TextIO, text: str) -> None:
 
 def join_names(names: Iterable[str], most: int = 10) -> str:
     """Return ``names`` in one line, made visible: the first ``most``, and how many more there are."""
-    known = list(map(one_line, names))
-    return ", ".join(known[:most]) + (f" and {len(known) - most:,} more" if len(known) > most else "")
+    one_lines = list(map(one_line, names))
+    return ", ".join(one_lines[:most]) + (f" and {len(one_lines) - most:,} more" if len(one_lines) > most else "")
 
 
 def columns() -> int | None:

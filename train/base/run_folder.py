@@ -92,13 +92,13 @@ def check_digest(path: Path) -> None:
     A record has no "files" before it is finished; one that lacks the file was cut off while it was written again.
     """
     for name in (RUN, EVALUATION, SERIES):
-        kept = read_run(path.parent, name).get("files") if (path.parent / name).is_file() else None
+        digests = read_run(path.parent, name).get("files") if (path.parent / name).is_file() else None
         with suppress(OSError):
             # Whoever reads it says why it cannot be read.
-            if kept is not None and kept.get(path.name) != sha256_of(path):
-                what = "changed after it was written" if path.name in kept else "cut off while it was written"
+            if digests is not None and digests.get(path.name) != sha256_of(path):
+                state = "changed after it was written" if path.name in digests else "cut off while it was written"
                 raise TrainError(
-                    "E952 run-changed", f"{path} was {what}",
+                    "E952 run-changed", f"{path} was {state}",
                     f"Put it back, or score what a run answered again: `train eval {path.parent} --rescore`. A report "
                     f"of a series is written again by `train run DATASET --resume --out {path.parent}`.",
                 )  # fmt: skip

@@ -64,7 +64,7 @@ def depth(value: Any) -> int:
     return sum(any(isinstance(node, dict | list) for node in level) for level in levels(value))
 
 
-def raise_bad_dataset(location: str, what: str) -> NoReturn:
+def raise_bad_dataset(location: str, fault: str) -> NoReturn:
     """Raise TrainError "E912 bad-dataset" about the line ``location``."""
     hint = "Fix this line; where `curate export` wrote it, fix its record and export again."
-    raise TrainError("E912 bad-dataset", f"{location}: {what}", hint)
+    raise TrainError("E912 bad-dataset", f"{location}: {fault}", hint)

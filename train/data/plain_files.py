@@ -33,13 +33,13 @@ def read_plain(path: Path) -> list[dict[str, Any]]:
     and "cluster" a digest of what is asked first. Raises TrainError "E912 bad-dataset" with file and line.
     """
     lines: list[dict[str, Any]] = []
-    places: dict[str, str] = {}
+    location_by_id: dict[str, str] = {}
     root = path if path.is_dir() else path.parent
     for file, split in _files(path):
         for number, row in _rows(file, root):
             location = f"{file.relative_to(root)}:{number}"
             name = str(row.get("id", location if path.is_dir() else number))
-            if (first := places.setdefault(name, location)) != location:
+            if (first := location_by_id.setdefault(name, location)) != location:
                 raise_bad_dataset(location, f"the id {name!r} stands at {first}, too")
             lines.append({
                 "id": name, "category": row.get("category") or "all", "tools": row.get("tools"), "source": location,
@@ -162,9 +162,9 @@ def _content(row: dict[str, Any], location: str) -> dict[str, Any]:
     end = len(messages if ratings == [0] else prompt)
     messages[:end] = [turn | {"train": False} if turn.get("role") == "assistant" else turn for turn in messages[:end]]
     # Conversations that begin with the same question stay together, however they go on.
-    asked = next((n for n, turn in enumerate(messages, 1) if turn.get("role") == "user"), None)
+    num_prompt_turns = next((n for n, turn in enumerate(messages, 1) if turn.get("role") == "user"), None)
     return {
         "kind": kind, "messages": messages,
-        "cluster": digest_of([str(turn.get("content")).split() for turn in messages[:asked]]),
-        "answers": [{"messages": side, "rating": own} for side, own in zip(sides, ratings, strict=False)] or None,
+        "cluster": digest_of([str(turn.get("content")).split() for turn in messages[:num_prompt_turns]]),
+        "answers": [{"messages": side, "rating": rating} for side, rating in zip(sides, ratings, strict=False)] or None,
     }  # fmt: skip

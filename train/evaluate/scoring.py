@@ -280,8 +280,8 @@ def _rescore_record(old: Scored, row: Row | None, categories: Mapping[str, Categ
     reference = "" if row.is_liked is False else content
     answer = Answer(old.id, old.text, old.stopped, old.reasoning)
     [new] = score_answers([row], {row.id: reference}, [answer], None, categories, split=old.split)
-    kept = {name: v for name, v in (old.scores or {}).items() if name != new.metric or new.metric == "judge"}
+    kept_scores = {name: v for name, v in (old.scores or {}).items() if name != new.metric or new.metric == "judge"}
     return replace(
-        new, scores={**kept, **(new.scores or {})}, nll=old.nll, num_tokens=old.num_tokens,
+        new, scores={**kept_scores, **(new.scores or {})}, nll=old.nll, num_tokens=old.num_tokens,
         num_bytes=old.num_bytes, rejected=old.rejected, usage=old.usage, asked=old.asked,
     )  # fmt: skip

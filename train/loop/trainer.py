@@ -84,7 +84,7 @@ class Trainer:
             Replicated(model, context) if placement.strategy == "ddp" else Sharded(model, context, placement.dtype)
         )
         self.optimizer = Optimizer(model, self.parallel, sampler.recipe)
-        self.dynamics = DynamicsMeter(sampler.chosen.tolist(), placement.device)
+        self.dynamics = DynamicsMeter(sampler.first_supervised.tolist(), placement.device)
 
     def restore(self, checkpoint: Checkpoint) -> TrainingState:
         """Take over the tensors of a checkpoint and return its state; raises TrainError where they do not fit."""
@@ -126,7 +126,7 @@ class Trainer:
                 # One that is computed only since others wait for it belongs to another rank's records.
                 if weight:
                     # Chosen answers come first: of a pair the better answer is what is learnt.
-                    num = int(self.sampler.chosen[indices].sum())
+                    num = int(self.sampler.first_supervised[indices].sum())
                     self.dynamics.add(indices, example_indices[:num], nll[:num])
         self.dynamics.end_step(context.sum)
         return context.sum(loss) / self.parallel.loss_scale
@@ -182,7 +182,7 @@ class Trainer:
         total = torch.zeros((), device=self.placement.device)
         for indices, weight in self.micro_batches(step):
             examples: list[Any] = [self.sampler.examples[index] for index in indices]
-            batch = self._collate([example.parts[-1] for example in examples])
+            batch = self._collate([example.texts[-1] for example in examples])
             with self.autocast(), torch.no_grad():
                 _, nll = self.parallel.run(partial(supervised_loss, batch=batch))
             counted = to_device(torch.tensor([weight * (not example.is_replay) for example in examples]), total.device)

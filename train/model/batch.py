@@ -81,8 +81,8 @@ class BatchSampler:
         assert examples, "a run needs at least one example"
         self.examples, self.recipe, self.is_packed, self.num_ranks = examples, recipe, is_packed, num_ranks
         columns = examples if isinstance(examples, Examples) else Examples.of(examples)
-        self.lengths, self.supervised, self.chosen, self.weights = (
-            columns.lengths, columns.supervised, columns.chosen, columns.weights,
+        self.lengths, self.supervised, self.first_supervised, self.weights = (
+            columns.lengths, columns.supervised, columns.first_supervised, columns.weights,
         )  # fmt: skip
         self.mixture = Mixture(examples, recipe.mixing, recipe.seed)
         first = self.mixture.epoch(0)

@@ -41,7 +41,7 @@ class PreferenceLoss:
         """
         for is_replay in (False, True):
             alike = [example for example in examples if example.is_replay == is_replay]
-            tokens = math.fsum(example.weight * example.num_chosen for example in alike)
+            tokens = math.fsum(example.weight * example.num_first_supervised for example in alike)
             self.rates[is_replay] = math.fsum(example.weight for example in alike) / tokens if tokens else 0.0
 
     def texts_of(self, examples: Sequence[Example]) -> list[Example]:
@@ -50,8 +50,8 @@ class PreferenceLoss:
         Of KTO the second ones are only read for the drift.
         """
         is_pairwise = self.recipe.objective != "kto"
-        seconds = [example.parts[1] for example in examples if is_pairwise and len(example.parts) > 1]
-        return [*(example.parts[0] for example in examples), *seconds]
+        seconds = [example.texts[1] for example in examples if is_pairwise and len(example.texts) > 1]
+        return [*(example.texts[0] for example in examples), *seconds]
 
     def loss(
         self, model: Any, batch: Batch, examples: Sequence[Example], reference: torch.Tensor,
@@ -93,7 +93,7 @@ class PreferenceLoss:
         pairs = [index for index, example in enumerate(examples) if not example.is_replay]
         where = to_device(torch.tensor(pairs, dtype=torch.int64), logps.device)
         sides = torch.stack([first[where], second], 1)
-        lengths = put([part.num_supervised for n in pairs for part in examples[n].parts]).reshape(len(pairs), 2)
+        lengths = put([part.num_supervised for n in pairs for part in examples[n].texts]).reshape(len(pairs), 2)
         if objective == "orpo":
             losses = recipe.resolved_beta * odds_ratio_loss(sides / lengths)
         else:

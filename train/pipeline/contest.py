@@ -187,8 +187,8 @@ def _folder_name(spec: Spec, prompting: Prompting) -> str:
 def _announce(evaluation: _Evaluation, done: Collection[str]) -> None:
     # What is asked, where, and of an endpoint for how much, and what it can show.
     contestant, settings, spec = evaluation.contestant, evaluation.settings, evaluation.spec
-    left = Counter(split for name, (split, _) in evaluation.rows.items() if name not in done)
-    numbers = " and ".join(f"{left[split]:,} {split}" for split in settings.splits)
+    remaining = Counter(split for name, (split, _) in evaluation.rows.items() if name not in done)
+    numbers = " and ".join(f"{remaining[split]:,} {split}" for split in settings.splits)
     route = f" at {route_of(spec.endpoint.url)}" if spec.endpoint else f" of {spec.name}"
     already = f"; {len(done):,} results are there already" if done else ""
     console.info(f"{contestant.name}: asking {numbers} records{route}{already}")
@@ -208,12 +208,12 @@ def _plan_lines(contestant: EndpointContestant, requests: Sequence[Request], row
     """Return in words what is sent for ``requests``, and for how much."""
     by_id = {request.id: request for request in requests}
     planned = [by_id[ids[0]] for ids in contestant.plan(requests)]
-    each, likely = Counter(rows[request.id][0] for request in planned), list(map(_likely_tokens, planned))
-    prompt, new = sum(tokens for tokens, _ in likely), sum(tokens for _, tokens in likely)
+    num_by_split, token_counts = Counter(rows[request.id][0] for request in planned), list(map(_likely_tokens, planned))
+    prompt, new = sum(tokens for tokens, _ in token_counts), sum(tokens for _, tokens in token_counts)
     cost = contestant.budget.cost(prompt, new)
     overrun = contestant.budget.overrun(cost)
     return [
-        f"{len(planned):,} requests{''.join(f', {num:,} of {split}' for split, num in each.items())}; "
+        f"{len(planned):,} requests{''.join(f', {num:,} of {split}' for split, num in num_by_split.items())}; "
         f"{len(rows) - len(planned):,} records take none: answered already (cache or this folder), or equal to another",
         f"about {prompt:,} tokens of prompts and {new:,} of answers, if answers are as long as the references",
         "no price: set price_in and price_out in a .toml file, per million tokens" if cost is None
@@ -272,9 +272,9 @@ def _measure(
         evaluation.dataset, recipe, local.renderer.tokenizer, local.renderer.stop_ids, local.reads
     )  # fmt: skip
     for split in settings.splits:
-        left = [row for name, row in evaluation.rows.values() if name == split and row.id not in done]
-        for start in range(0, len(left), _BLOCK):
-            block = left[start : start + _BLOCK]
+        remaining = [row for name, row in evaluation.rows.values() if name == split and row.id not in done]
+        for start in range(0, len(remaining), _BLOCK):
+            block = remaining[start : start + _BLOCK]
             prompts = {row.id: prompting.applied(Request(row)).row for row in block}
             for scored in evaluate_model(
                 local.model, renderer, block, evaluation.categories, recipe, split=split, prompts=prompts

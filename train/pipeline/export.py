@@ -170,10 +170,10 @@ def export_run(
     num_bytes = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
     console.info(f"written: {output} ({num_bytes / 1e6:,.1f} MB)")
     if target != "adapter":
-        place = shlex.quote(str(output / proof.file if proof else output))
+        served_path = shlex.quote(str(output / proof.file if proof else output))
         # vLLM would make 16 bits of float32 by itself.
         command = "llama-server --jinja -m" if proof else f"vllm serve --dtype {dtype}"
-        console.info(f"serve it: {console.visible(f'{command} {place}')}")
+        console.info(f"serve it: {console.visible(f'{command} {served_path}')}")
     if num:
         console.info(f"loaded again: {num - len(changed)} of {num} greedy answers are those that the run recorded")
     if not changed:

@@ -149,9 +149,9 @@ def _log_progress(write_event: WriteEvent, model: str, step: int, total: int) ->
             return
         # Many answers are written at once, and the first ones are short, so the pace shows late.
         has_pace, written_at = 0 < total <= 10 * done, now
-        left = round((now - began) * (total / done - 1), 1) if has_pace else None
-        write_event("measure", step=step, model=model, done=done, of=total, eta_seconds=left)
-        text = "" if left is None else f", {clock(left)} to go"
+        seconds_left = round((now - began) * (total / done - 1), 1) if has_pace else None
+        write_event("measure", step=step, model=model, done=done, of=total, eta_seconds=seconds_left)
+        text = "" if seconds_left is None else f", {clock(seconds_left)} to go"
         console.progress(f"measuring the {model} model: {done:,} of {total:,}{text}")
 
     add("", 0)
@@ -167,7 +167,7 @@ def base_score(prepared: Prepared, base: Sequence[Scored]) -> ValidationScore:
     guard = prepared.recipe.guard
     ids = {row.id for row in prepared.evaluated_rows}
     scored = [record for record in base if record.split == "validation" and record.id in ids]
-    general = _bits([record for record in base if record.split == GENERAL])
+    general = _bits_per_byte([record for record in base if record.split == GENERAL])
     score = replace(_summary(prepared, scored, scored), general=general)
     if guard.is_on and (not ids or (guard.regress is not None and not score.by_category)):
         raise TrainError("E920 bad-recipe", "the guard has no validation record with a score to compare",
@@ -208,29 +208,29 @@ def make_validation(
     if not rows:
         return None
     by_id = {row.id: row for row in trained}
-    fitted = [by_id[name] for name in sample_ids(trained, prepared.recipe.eval.fit_records)]
+    fit_rows = [by_id[name] for name in sample_ids(trained, prepared.recipe.eval.fit_records)]
     # Raw text has no answers, and so no categories to balance.
-    fitted = fitted or sample_rows(trained, prepared.recipe.eval.fit_records)
+    fit_rows = fit_rows or sample_rows(trained, prepared.recipe.eval.fit_records)
     is_guarded = prepared.recipe.guard.general is not None
     texts = readable_general(prepared.renderer, prepared.general) if is_guarded else []
 
     def scored(rows: Sequence[Row], split: str) -> list[Scored]:
         # Every rank reads all of the general text: it is a page.
-        mine = rows if split == GENERAL else rows[context.rank :: context.world_size]
+        shard = rows if split == GENERAL else rows[context.rank :: context.world_size]
         results = evaluate_model(
-            model, prepared.renderer, mine, prepared.categories, prepared.eval_recipe, split=split,
+            model, prepared.renderer, shard, prepared.categories, prepared.eval_recipe, split=split,
             is_generating=split != GENERAL,
         )  # fmt: skip
         return gather_scores(context, results, [row.id for row in rows])
 
     def evaluate(_step: int) -> ValidationScore:
-        score = _summary(prepared, scored(rows, "validation"), base_results, scored(fitted, "train"))
-        return replace(score, general=_bits(scored(texts, GENERAL)))
+        score = _summary(prepared, scored(rows, "validation"), base_results, scored(fit_rows, "train"))
+        return replace(score, general=_bits_per_byte(scored(texts, GENERAL)))
 
     return Validation(evaluate, base)
 
 
-def _bits(scored: Sequence[Scored]) -> float | None:
+def _bits_per_byte(scored: Sequence[Scored]) -> float | None:
     num_bytes = sum(record.num_bytes for record in scored)
     return math.fsum(record.nll or 0.0 for record in scored) / (math.log(2) * num_bytes) if num_bytes else None
 
@@ -247,12 +247,12 @@ def compute_ref_logps(prepared: Prepared) -> torch.Tensor | None:
     examples, placement, context = prepared.steps.examples, prepared.placement, prepared.placement.context
     text_indices = [(index, part) for index, example in enumerate(examples) if not example.is_replay for part in (0, 1)]
     console.info(f"reading {len(text_indices):,} answers with the model that training begins from")
-    mine = text_indices[context.rank :: context.world_size]
-    parts = [examples[index].parts[part] for index, part in mine]
+    shard = text_indices[context.rank :: context.world_size]
+    parts = [examples[index].texts[part] for index, part in shard]
     with autocasting(placement.device, placement.dtype):
         nlls = nll_per_example(prepared.model, parts, batch_tokens=prepared.recipe.eval.batch_tokens)
     logps = torch.zeros(len(examples), 2)
-    for pairs in context.gather([(place, -nll.nll) for place, nll in zip(mine, nlls, strict=True)]):
-        for place, logp in pairs:
-            logps[place] = logp
+    for pairs in context.gather([(text_index, -nll.nll) for text_index, nll in zip(shard, nlls, strict=True)]):
+        for text_index, logp in pairs:
+            logps[text_index] = logp
     return logps

@@ -162,7 +162,7 @@ def prepare(
     if replay:
         is_compared = recipe.objective in PREFERENCES
         replayed = Examples.of([
-            replace(text, is_replay=True, second=(len(text.ids), 0) if is_compared else None) for text in replay
+            replace(text, is_replay=True, second_text=(len(text.ids), 0) if is_compared else None) for text in replay
         ])  # fmt: skip
         examples = Examples.joined([examples.arrays, replayed.arrays])
     steps = BatchSampler(examples, recipe, is_packed=capabilities_of(model).has_packing, num_ranks=context.world_size)
@@ -284,7 +284,7 @@ def _render_split(renderer: Renderer, dataset: Dataset, split: str, remarks: lis
     rows, file = dataset.splits[split], dataset.manifest["files"].get(f"{split}.jsonl", {"sha256": ""})
     is_compared = split == "train" and renderer.objective in PREFERENCES
     rendered = (preference_examples if is_compared else render_cached)(renderer, rows, file["sha256"], open_cache())
-    for text, ids in rendered.told(split).items():
+    for text, ids in rendered.describe_incomplete(split).items():
         _warn(text, remarks, ids)
     totals = Counter(row.category for row in rows) if rendered.left_out else {}
     for name in sorted(totals.keys() - {row.category for row in rows if row.id not in rendered.left_out}):
@@ -322,8 +322,8 @@ def _check_evaluation(
     splits, rows = [split for split in rendered if split != "train"], list[Row]()
     for split in splits:
         ids = {example.id for example in rendered[split].examples}
-        rows += (mine := [row for row in dataset.splits[split] if row.id in ids])
-        warn_of_unscored(mine, categories, split)
+        rows += (evaluated := [row for row in dataset.splits[split] if row.id in ids])
+        warn_of_unscored(evaluated, categories, split)
     if not rows:
         raise TrainError(
             "E937 nothing-to-report",

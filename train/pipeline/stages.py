@@ -33,8 +33,8 @@ class Stage:
     facts: StageFacts
 
 
-def open_stages(recipe: Recipe, folder: Path, own: Dataset) -> list[Stage]:
-    """Return the stages of ``recipe`` on the dataset ``own``; says what gives the test set away.
+def open_stages(recipe: Recipe, folder: Path, dataset: Dataset) -> list[Stage]:
+    """Return the stages of ``recipe`` on ``dataset``; says what gives the test set away.
 
     Paths are read from ``folder``. Raises TrainError "E883 bad-stage", and those of `open_dataset`.
     """
@@ -42,10 +42,10 @@ def open_stages(recipe: Recipe, folder: Path, own: Dataset) -> list[Stage]:
     if taken := [name for name in names if names.count(name) > 1]:
         message = f"two stages need the same folder, {taken[0]!r}"
         raise TrainError("E883 bad-stage", message, "Give each stage a name of its own.")
-    opened: dict[str | None, Dataset] = {None: own}
+    opened: dict[str | None, Dataset] = {None: dataset}
     for name, stage in zip(names, recipe.stage, strict=True):
         if stage.data not in opened:
-            opened[stage.data] = _open(folder / str(stage.data), name, own)
+            opened[stage.data] = _open_stage_data(folder / str(stage.data), name, dataset)
     # An export that is DATASET itself is opened once.
     sources = list({id(data): data for data in opened.values()}.values())
     categories: dict[str, Any] = {}
@@ -61,14 +61,14 @@ def open_stages(recipe: Recipe, folder: Path, own: Dataset) -> list[Stage]:
     stages = list[Stage]()
     for name, stage in zip(names, recipe.stage, strict=True):
         data = opened[stage.data]
-        train, facts = _training_rows(name, stage.data or str(own.path), data, test_sets)
+        train, facts = _training_rows(name, stage.data or str(dataset.path), data, test_sets)
         digest = digest_of([data.digest, *(source.digest for source in sources)])
         manifest = data.manifest | {
             "categories": categories, "flagged": flagged,
             "files": {f"{split}.jsonl": {"sha256": f"{digest} {split}"} for split in ("train", *test_sets)},
         }  # fmt: skip
         changes = _changes(stage, is_first=not stages, is_text=facts.is_text)
-        shared = Dataset(own.path, manifest, {"train": train, **test_sets}, digest, own.remarks)
+        shared = Dataset(dataset.path, manifest, {"train": train, **test_sets}, digest, dataset.remarks)
         stages.append(Stage({"base": recipe.base, **changes}, shared, facts))
     return stages
 
@@ -82,9 +82,9 @@ def open_run_dataset(run: Path, record: dict[str, Any], moved: Path | None) -> D
     series = read_run(run.parent, SERIES) if (run.parent / SERIES).is_file() else {}
 
     def read(path: Path) -> Dataset:
-        recipe, own = load_recipe(run.parent / RECIPE, is_recorded=True), open_dataset(path)
-        stages = open_stages(recipe, Path(series["recipe_folder"]), own)
-        return {stage.facts.name: stage.data for stage in stages}.get(run.name, own)
+        recipe, dataset = load_recipe(run.parent / RECIPE, is_recorded=True), open_dataset(path)
+        stages = open_stages(recipe, Path(series["recipe_folder"]), dataset)
+        return {stage.facts.name: stage.data for stage in stages}.get(run.name, dataset)
 
     return open_same_dataset(record, moved, read if series.get("kind") == "stages" else open_dataset)
 
@@ -104,12 +104,12 @@ def _scorer(entry: Any) -> Any:
     return [entry.get(key) for key in ("scorer", "options", "contract")] if isinstance(entry, dict) else entry
 
 
-def _open(path: Path, name: str, own: Dataset) -> Dataset:
+def _open_stage_data(path: Path, name: str, dataset: Dataset) -> Dataset:
     """Return the data of a stage, whose records have names of their own."""
     if path.is_dir():
         data = open_dataset(path)
-        if data.digest == own.digest:
-            return own
+        if data.digest == dataset.digest:
+            return dataset
     else:
         try:
             rows = general_rows(path)

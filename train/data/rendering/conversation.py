@@ -347,8 +347,8 @@ class ReasoningMarks:
 
     def span(self, conversation: Conversation, turn: int) -> Span | None:
         """Return where the reasoning of a message stands, None where it is not between its marks before the content."""
-        (start, stop), own = conversation.span_around(turn), conversation.contents[turn]
-        text = conversation.text[start : own[0] if own else stop]
+        (start, stop), content_span = conversation.span_around(turn), conversation.contents[turn]
+        text = conversation.text[start : content_span[0] if content_span else stop]
         # A short one may stand elsewhere too, so it counts only where its marks are around it.
         for closing in re.finditer(re.escape(self.closing), text):
             before = text[: closing.start()].rstrip()
@@ -558,21 +558,21 @@ def _written_at(conversation: Conversation, turn: int | None) -> str:
     if turn is None:
         return conversation.template_text
     start, stop = conversation.span_around(turn)
-    text, own = conversation.text, conversation.contents[turn]
-    return text[start:stop] if own is None else f"{text[start : own[0]]}\0{text[own[1] : stop]}"
+    text, content = conversation.text, conversation.contents[turn]
+    return text[start:stop] if content is None else f"{text[start : content[0]]}\0{text[content[1] : stop]}"
 
 
 def _refusal(parts: Sequence[_RecordPart], missing: Sequence[_RecordPart]) -> str:
     # Name each key of which nothing is left, and of the others the kinds of parts that are missing.
-    whole, clauses = [], []
+    dropped_keys, clauses = [], []
     for key in dict.fromkeys(part.key for part in missing):
         dropped = [part for part in missing if part.key == key]
         if len(dropped) == sum(part.key == key and part.is_needed for part in parts):
-            whole.append(key)
+            dropped_keys.append(key)
         else:
             clauses.append(f"drops {' and '.join(dict.fromkeys(part.kind for part in dropped))} of {key}")
-    if whole:
-        clauses.insert(0, f"has no place for {' and '.join(whole)}")
-    is_history = "parts" in (part.kind for part in missing) and not set(REASONING_KEYS) & set(whole)
+    if dropped_keys:
+        clauses.insert(0, f"has no place for {' and '.join(dropped_keys)}")
+    is_history = "parts" in (part.kind for part in missing) and not set(REASONING_KEYS) & set(dropped_keys)
     remedy = ' (reasoning = "drop-history" does without it in earlier turns)' if is_history else ""
     return f"the chat template {' and '.join(clauses)}{remedy}"

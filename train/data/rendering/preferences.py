@@ -69,8 +69,8 @@ def _verdict_examples(
     cache: Cache | None,
 ) -> Rendered:  # fmt: skip
     rendered = render_cached(renderer, [row for row, _ in verdicts], f"{digest} verdicts", cache)
-    known = {example.id: example for example in rendered.examples}
-    liked = [(known[row.id], sign, row.weight) for row, sign in verdicts if row.id in known]
+    example_by_id = {example.id: example for example in rendered.examples}
+    liked = [(example_by_id[row.id], sign, row.weight) for row, sign in verdicts if row.id in example_by_id]
     mismatched = _mismatched([example for example, *_ in liked], renderer.max_length)
     if liked and not mismatched:
         left_out |= {example.id: (NO_PAIR, "there is no other prompt to compare with") for example, *_ in liked}
@@ -91,8 +91,8 @@ def _mismatched(examples: Sequence[Example], most: int | None) -> list[Example]:
         if other is None:
             return []
         answer = examples[other]
-        own = slice(answer.num_prompt, None)
-        mask = [False] * len(prompt) + answer.mask[own]
-        joined = replace(example, ids=prompt + answer.ids[own], mask=mask, num_bytes=answer.num_bytes, weights=None)
+        span = slice(answer.num_prompt, None)
+        mask = [False] * len(prompt) + answer.mask[span]
+        joined = replace(example, ids=prompt + answer.ids[span], mask=mask, num_bytes=answer.num_bytes, weights=None)
         mixed.append(joined.shorten(most) if most and len(joined.ids) > most else joined)
     return mixed

@@ -488,8 +488,8 @@ def render_cached(renderer: Renderer, rows: Sequence[Row], digest: str, cache: C
     entry = cache.get(key)
     if entry is None:
         # Its parts are filled while the batches are written.
-        said: dict[str, Any] = {"left_out": {}, "cut": {}, "notes": {}}
-        cache.put(key, renderer.render_batches(rows, Rendered(**said)), said)
+        counts: dict[str, Any] = {"left_out": {}, "cut": {}, "notes": {}}
+        cache.put(key, renderer.render_batches(rows, Rendered(**counts)), counts)
         entry = cache.get(key)
     if entry is None:
         # The disk refuses.

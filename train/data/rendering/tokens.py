@@ -183,8 +183,10 @@ class Encoder:
         """The ids and the offsets of each text, whose parts are read apart."""
         read: dict[_Segment, tuple[list[int], Ints]] = {}
         for is_plain in (False, True):
-            own = [part for text in texts for part in text if part.is_plain == is_plain]
-            for part, one in zip(own, self._tokenize([part.text for part in own], is_plain=is_plain), strict=True):
+            segments = [part for text in texts for part in text if part.is_plain == is_plain]
+            for part, one in zip(
+                segments, self._tokenize([part.text for part in segments], is_plain=is_plain), strict=True
+            ):
                 read[part] = one.ids, self._offsets(part.text, one) + part.start
         return [
             (
@@ -265,7 +267,7 @@ class Example:
     """True for general text that is trained along against forgetting."""
     num_prompt: int = field(default=-1, compare=False)
     """How many ids stand before the last answer, -1 for raw text."""
-    second: tuple[int, int] | None = None
+    second_text: tuple[int, int] | None = None
     """Where answers are compared, the token at which the second text begins, and the bytes of that text."""
     sign: int = 1
     """-1 for an answer that was not liked."""
@@ -278,37 +280,39 @@ class Example:
         return sum(self.mask)
 
     @property
-    def num_chosen(self) -> int:
+    def num_first_supervised(self) -> int:
         """Number of trained tokens that are to become likelier: those of the first text."""
-        return self.num_supervised if self.second is None else sum(self.mask[: self.second[0]])
+        return self.num_supervised if self.second_text is None else sum(self.mask[: self.second_text[0]])
 
     @property
     def weight(self) -> float:
         """The weights of the trained tokens in sum; where answers are compared, what the record counts."""
-        if self.second is not None:
+        if self.second_text is not None:
             return self.row_weight
         if self.weights is None:
             return float(self.num_supervised)
         return math.fsum(weight for weight, is_trained in zip(self.weights, self.mask, strict=True) if is_trained)
 
     @cached_property
-    def parts(self) -> tuple[Example, ...]:
+    def texts(self) -> tuple[Example, ...]:
         """The texts that are compared, none where none are."""
-        if self.second is None:
+        if self.second_text is None:
             return ()
-        middle, num_bytes = self.second
-        parts = ((slice(0, middle), self.num_bytes), (slice(middle, None), num_bytes))
+        middle, num_bytes = self.second_text
+        spans = ((slice(0, middle), self.num_bytes), (slice(middle, None), num_bytes))
         return tuple(
-            replace(self, ids=self.ids[own], mask=self.mask[own], num_bytes=size, second=None, sign=1, row_weight=1.0)
-            for own, size in parts
-            if self.ids[own]
+            replace(
+                self, ids=self.ids[span], mask=self.mask[span], num_bytes=size, second_text=None, sign=1, row_weight=1.0
+            )
+            for span, size in spans
+            if self.ids[span]
         )
 
-    def paired_with(self, other: Example, sign: int, weight: float) -> Example:
+    def paired_with(self, second: Example, sign: int, weight: float) -> Example:
         """Return this text and another as they are compared."""
         return replace(
-            self, ids=self.ids + other.ids, mask=self.mask + other.mask, weights=None,
-            second=(len(self.ids), other.num_bytes), sign=sign, row_weight=weight,
+            self, ids=self.ids + second.ids, mask=self.mask + second.mask, weights=None,
+            second_text=(len(self.ids), second.num_bytes), sign=sign, row_weight=weight,
         )  # fmt: skip
 
     def shorten(self, length: int) -> Example:
@@ -334,13 +338,13 @@ def arrays_of(examples: Sequence[Example]) -> dict[str, Any]:
     """Return examples as the arrays of `Examples`."""
     heads = [
         json.dumps([
-            one.id, one.category, one.cluster, one.num_bytes, one.is_replay, one.num_prompt, one.second, one.sign,
+            one.id, one.category, one.cluster, one.num_bytes, one.is_replay, one.num_prompt, one.second_text, one.sign,
             one.row_weight,
         ]).encode()
         for one in examples
     ]  # fmt: skip
     sizes = [
-        (len(one.ids), one.num_supervised, one.num_chosen, len(one.weights or ()), len(head))
+        (len(one.ids), one.num_supervised, one.num_first_supervised, len(one.weights or ()), len(head))
         for one, head in zip(examples, heads, strict=True)
     ]
     return {
@@ -363,7 +367,7 @@ class Examples(Sequence[Example]):
     def __init__(self, arrays: Mapping[str, Any]) -> None:
         # Python lists take some thirty bytes a token; the arrays take five, and may lie in a file that is only mapped.
         self.arrays = arrays
-        self.lengths, self.supervised, self.chosen, weights, heads = arrays["sizes"].T
+        self.lengths, self.supervised, self.first_supervised, weights, heads = arrays["sizes"].T
         """Tokens, trained tokens, and those of them that are to become likelier [n]."""
         self.weights = arrays["totals"]
         """The weights of the trained tokens in sum, or what a record that compares answers counts [n]."""
@@ -398,12 +402,15 @@ class Examples(Sequence[Example]):
         chosen = range(len(self))[index]
         if not isinstance(chosen, int):
             return [self[number] for number in chosen]
-        own, weighed = (slice(*begins[chosen : chosen + 2]) for begins in (self._begins, self._weight_begins))
-        name, category, cluster, num_bytes, is_replay, num_prompt, second, sign, row_weight = self._head(chosen)
+        token_span, weight_span = (
+            slice(*begins[chosen : chosen + 2]) for begins in (self._begins, self._weight_begins)
+        )
+        name, category, cluster, num_bytes, is_replay, num_prompt, second_text, sign, row_weight = self._head(chosen)
         return Example(
-            name, category, cluster, self.arrays["ids"][own].tolist(), self.arrays["mask"][own].astype(bool).tolist(),
-            num_bytes, self.arrays["weights"][weighed].tolist() or None, is_replay, num_prompt,
-            second and tuple(second), sign, row_weight,
+            name, category, cluster, self.arrays["ids"][token_span].tolist(),
+            self.arrays["mask"][token_span].astype(bool).tolist(), num_bytes,
+            self.arrays["weights"][weight_span].tolist() or None, is_replay, num_prompt,
+            second_text and tuple(second_text), sign, row_weight,
         )  # fmt: skip
 
     def __eq__(self, other: object) -> bool:
@@ -438,7 +445,7 @@ class Rendered:
         """How many records were cut, and how many skipped by the reason."""
         return {"cut": len(self.cut), "skipped": Counter(reason for _, reason in self.left_out.values())}
 
-    def told(self, split: str) -> dict[str, list[str]]:
+    def describe_incomplete(self, split: str) -> dict[str, list[str]]:
         """Return a sentence for each reason by which records of ``split`` are no whole examples, and their ids."""
         ids: dict[tuple[str, str], list[str]] = defaultdict(list)
         for record, (_, reason) in self.left_out.items():

@@ -120,9 +120,9 @@ class Metric:
                 validate_call(config=_STRICT)(self.function)("", "", **options)
             except ValueError as error:
                 fault = validation_fault(error) if isinstance(error, ValidationError) else str(error)
-                own = ", ".join(f"{name} = {json.dumps(default)}" for name, default in self.options.items())
+                defaults = ", ".join(f"{name} = {json.dumps(default)}" for name, default in self.options.items())
                 message = f"the metric {self.name!r}: {fault}"
-                raise TrainError("E932 bad-metric-option", message, f"Its options: {own or 'none'}.") from error
+                raise TrainError("E932 bad-metric-option", message, f"Its options: {defaults or 'none'}.") from error
 
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
@@ -263,13 +263,13 @@ def contains(
     (with ``casefold``) case do not count, and a number is found only whole. Where there is nothing to look for, the
     record is unscored.
     """
-    wanted = list(filter(None, (normalise(text, casefold=casefold) for text in (texts or reference.splitlines()))))
-    if not wanted:
+    expected = list(filter(None, (normalise(text, casefold=casefold) for text in (texts or reference.splitlines()))))
+    if not expected:
         return {}
     answer = normalise(completion, casefold=casefold)
     # "7" is no part of "17", nor of "3.7".
     return float((all if mode == "all" else any)(
-        re.search(rf"(?:(?<!\d)(?<!\d\.)|(?!\d)){re.escape(text)}(?:(?!\.?\d)|(?<!\d))", answer) for text in wanted
+        re.search(rf"(?:(?<!\d)(?<!\d\.)|(?!\d)){re.escape(text)}(?:(?!\.?\d)|(?<!\d))", answer) for text in expected
     ))  # fmt: skip
 
 
@@ -285,9 +285,9 @@ def token_f1(completion: str, reference: str, *, articles: bool = True) -> float
     compared as a whole; an empty one leaves the record unscored. The measure of SQuAD: Rajpurkar et al. 2016,
     arXiv:1606.05250, section 6.1.
     """
-    wanted = words(reference)
-    dropped = _ARTICLES if articles and not _ARTICLES.issuperset(wanted) else frozenset()
-    ours, theirs = (Counter(word for word in some if word not in dropped) for some in (words(completion), wanted))
+    expected = words(reference)
+    dropped = _ARTICLES if articles and not _ARTICLES.issuperset(expected) else frozenset()
+    ours, theirs = (Counter(word for word in some if word not in dropped) for some in (words(completion), expected))
     if not theirs:
         return exact(completion, reference)
     return 2 * (ours & theirs).total() / (ours.total() + theirs.total())
@@ -355,10 +355,10 @@ def numeric(completion: str, reference: str, *, rel_tol: _Tolerance = 0.0, abs_t
     and is no such number (1/2, 12:30, 4-6, 1,2,3) equals none. A reference that ends with such a thing, or has no
     number, leaves the record unscored.
     """
-    wanted, got = _last_number(reference), _last_number(completion)
-    if not math.isfinite(wanted):
+    expected, got = _last_number(reference), _last_number(completion)
+    if not math.isfinite(expected):
         return {}
-    return float(abs(got - wanted) <= max(rel_tol * abs(wanted), abs_tol, 1e-9 * abs(wanted)))
+    return float(abs(got - expected) <= max(rel_tol * abs(expected), abs_tol, 1e-9 * abs(expected)))
 
 
 def _last_number(text: str) -> float:
@@ -366,10 +366,10 @@ def _last_number(text: str) -> float:
     # LaTeX writes a thin blank between thousands, or a comma in braces.
     text = text.translate(_MARKS).replace("\\,", " ").replace("{,}", ",")
     # Models reason first, and the answer is the number that they end with.
-    found = [match for match in _RUN.finditer(text) if match[2]]
-    if not found:
+    numbers = [match for match in _RUN.finditer(text) if match[2]]
+    if not numbers:
         return math.nan
-    sign, number = found[-1][1], " ".join(found[-1][2].split())
+    sign, number = numbers[-1][1], " ".join(numbers[-1][2].split())
     if _WITH_COMMA.fullmatch(number):
         number = number.replace(".", "").replace(",", ".")
     elif not _WITH_POINT.fullmatch(number):
@@ -414,24 +414,24 @@ def choice(completion: str, reference: str, *, choices: Texts = ()) -> Scores:
 
 def index_of_choice(reference: str, choices: Sequence[str], *, marks: str = "") -> int | None:
     """Return the index of the choice that a reference is, also with ``marks`` around it; None where it is no choice."""
-    known, wanted = [normalise(text, casefold=True) for text in choices], normalise(reference, casefold=True)
+    normalised, expected = [normalise(text, casefold=True) for text in choices], normalise(reference, casefold=True)
     # The marks may be the choice's own, as in "U.S.".
-    return next((known.index(text) for text in (wanted, wanted.strip(marks)) if text in known), None)
+    return next((normalised.index(text) for text in (expected, expected.strip(marks)) if text in normalised), None)
 
 
 def read_choice(completion: str, choices: Sequence[str]) -> int | None:
     """Return the index of the choice that a completion names; None where it names none, or several."""
-    known = [normalise(name, casefold=True) for name in choices]
+    normalised = [normalise(name, casefold=True) for name in choices]
     # The marks may be a choice's own.
-    if not any(map(_EMPHASIS.search, known)):
+    if not any(map(_EMPHASIS.search, normalised)):
         completion = _EMPHASIS.sub("", completion)
     lines = {index_of_choice(line, choices, marks=MARKS) for line in {completion, *completion.splitlines()}} - {None}
     if len(lines) == 1:
         return lines.pop()
     text = normalise(completion)
-    one_of = "|".join(re.escape(name) for name in sorted(known, key=len, reverse=True))
+    one_of = "|".join(re.escape(name) for name in sorted(normalised, key=len, reverse=True))
     # Letters occur in every sentence: there a choice is in upper case.
-    is_letters = all(len(name) == 1 and name.isalpha() for name in known)
+    is_letters = all(len(name) == 1 and name.isalpha() for name in normalised)
     text, one_of, marks = (text, one_of.upper(), ").:,") if is_letters else (text.casefold(), one_of, ".,")
     another = _ANOTHER.replace("X", f"(?:{one_of}){ENDS}")
     text = re.sub(_NO_CHOICE.replace("X", f"(?:{one_of}){ENDS}"), r"\1", text)
@@ -443,7 +443,7 @@ def read_choice(completion: str, choices: Sequence[str]) -> int | None:
     # An answer that mentions two choices has not chosen.
     if not match and len(set(re.findall(mention, text))) == 1:
         match = re.search(_NO_ARTICLE + mention, text)
-    return known.index(match[1].casefold()) if match else None
+    return normalised.index(match[1].casefold()) if match else None
 
 
 @metric("choice_logprob", primary="accuracy")

@@ -205,13 +205,13 @@ def _call_of(value: Any) -> _Call | None:
 def _is_same(ours: Sequence[_Call], theirs: Sequence[_Call]) -> bool:
     """Return whether two lists hold the same calls, in any order."""
     # One by one, since what text in XML equals hangs on the other side; there are never many calls.
-    left = list(theirs)
+    unmatched = list(theirs)
     for call in ours:
-        twin = next((number for number, other in enumerate(left) if _is_equal(call, other)), None)
+        twin = next((number for number, candidate in enumerate(unmatched) if _is_equal(call, candidate)), None)
         if twin is None:
             return False
-        del left[twin]
-    return not left
+        del unmatched[twin]
+    return not unmatched
 
 
 def _is_equal(ours: _Call, theirs: _Call) -> bool:
@@ -298,8 +298,8 @@ def _is_written_in(text: str, scripts: Sequence[str]) -> bool:
     return names.total() < _MIN_LETTERS or expected > (1 - _FOREIGN_SHARE) * names.total()
 
 
-def _is_cited(text: str, pattern: str, at_least: int, given: str | None) -> bool | None:
+def _is_cited(text: str, pattern: str, at_least: int, source: str | None) -> bool | None:
     matches = _ask(pattern, text)
     if matches is None:
         return None
-    return len(matches) >= at_least and (given is None or all(match in given for match in matches))
+    return len(matches) >= at_least and (source is None or all(match in source for match in matches))
