@@ -18,7 +18,7 @@ from tests.train.tiny import chat_row
 from train.base.errors import TrainError
 from train.cli import cli
 from train.contestants import Request, open_contestant, parse_spec
-from train.contestants.contestant import Prompting
+from train.contestants.contestant import FewShotPrompt
 from train.contestants.local import estimate_memory
 from train.evaluate.predictions import PREDICTIONS, read_predictions
 
@@ -149,13 +149,13 @@ def test_a_system_text_and_examples_stand_before_the_prompt(bases: Bases, tmp_pa
     shots = [row for row in (dataset / "train.jsonl").read_text().splitlines() if '"who"' in row]
     assert len(shots) > 2
     with pytest.raises(TrainError, match="no rows to take examples from"):
-        Prompting.of(None, 2, [])
+        FewShotPrompt.of(None, 2, [])
 
 
 def test_the_prompts_own_record_is_never_its_example() -> None:
     rows = [chat_row(f"r{n}", f"ask {n}", f"say {n}", category="who") for n in range(4)]
     for row in rows:
-        prompt = Prompting("be small", 3, rows).applied(Request(row)).prompt
+        prompt = FewShotPrompt("be small", 3, rows).apply(Request(row)).prompt
         said = [message["content"] for message in prompt]
         assert said.count(f"ask {row.id[1:]}") == 1
         assert f"say {row.id[1:]}" not in said

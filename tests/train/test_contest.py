@@ -56,11 +56,11 @@ def fits(path: Path, schema: str) -> list[dict[str, Any]]:
 class Stub:
     """A model behind an endpoint: it answers each prompt by a function, and notes what it was asked."""
 
-    name, kind, digest, memory, reads = "http://127.0.0.1:1/v1#org/stub", "endpoint", "d" * 64, 0, None
+    name, kind, digest, memory, context_length = "http://127.0.0.1:1/v1#org/stub", "endpoint", "d" * 64, 0, None
     budget = Budget(EndpointSpec(url="http://127.0.0.1:1/v1", model="org/stub"))
 
-    def __init__(self, say: Callable[[Request], str | None], *, can_compare: bool = False) -> None:
-        self.say, self.can_compare, self.asked = say, can_compare, list[Request]()
+    def __init__(self, say: Callable[[Request], str | None], *, has_logprobs: bool = False) -> None:
+        self.say, self.has_logprobs, self.asked = say, has_logprobs, list[Request]()
 
     def answer(self, requests: Sequence[Request], on_answer: Any, on_text: Any = None) -> None:
         for request in requests:
@@ -83,7 +83,7 @@ class Stub:
 def stub(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Stub]:
     def put(say: Callable[[Request], str | None], **more: Any) -> Stub:
         made = Stub(say, **more)
-        made.kind = "gguf" if made.can_compare else "endpoint"
+        made.kind = "gguf" if made.has_logprobs else "endpoint"
         monkeypatch.setattr(train.contestants, "open_contestant", lambda *_, **__: made)
         return made
 
@@ -211,16 +211,16 @@ def test_another_question_is_another_evaluation(workspace: Path, tmp_path: Path,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["eval-stub", "eval-stub-2"]
 
 
-@pytest.mark.parametrize("can_compare", [False, True])
-def test_choices_are_compared_or_matched(workspace: Path, tmp_path: Path, stub: Any, *, can_compare: bool) -> None:
-    stub(lambda _: "yes", can_compare=can_compare)
+@pytest.mark.parametrize("has_logprobs", [False, True])
+def test_choices_are_compared_or_matched(workspace: Path, tmp_path: Path, stub: Any, *, has_logprobs: bool) -> None:
+    stub(lambda _: "yes", has_logprobs=has_logprobs)
     evaluate(workspace / "dataset/v1", "--with", "stub", "--out", str(tmp_path))
     chosen = [r for r in read_predictions(tmp_path / "eval-stub" / PREDICTIONS)[1] if r.category == "choose"]
     assert {r.metric for r in chosen} == {"choice_logprob.accuracy"}
-    assert {r.stopped for r in chosen} == ({None} if can_compare else {True})
+    assert {r.stopped for r in chosen} == ({None} if has_logprobs else {True})
     assert all(r.score == float(r.reference == "yes") for r in chosen)
     done = train_call("compare", str(workspace / "runs/one"), str(tmp_path / "eval-stub"))
-    assert ("wrote its choices in choose, as it tells no likelihoods" in done.stdout) is not can_compare
+    assert ("wrote its choices in choose, as it tells no likelihoods" in done.stdout) is not has_logprobs
     assert "left out" not in done.stdout
 
 

@@ -254,12 +254,12 @@ def test_it_answers_lines_and_prints_nothing_else(path: Path) -> None:
 def test_what_it_says_of_itself(tiny: GgufContestant, path: Path) -> None:
     import hashlib
 
-    assert (tiny.name, tiny.kind, tiny.can_compare, tiny.reads) == ("tiny", "gguf", True, 512)
+    assert (tiny.name, tiny.kind, tiny.has_logprobs, tiny.context_length) == ("tiny", "gguf", True, 512)
     assert tiny.digest == hashlib.sha256(path.read_bytes()).hexdigest()
     resident = Path(f"/proc/{_pid(tiny)}/status").read_text().partition("VmRSS:")[2].split()[0]
     assert path.stat().st_size < int(resident) * 1024 < tiny.memory < 10 * path.stat().st_size
     short = GgufContestant(path, "short", most_context=64)
-    assert short.reads == 64
+    assert short.context_length == 64
     assert isinstance(ask(short, [Request(row("word " * 80))])[0], Unanswered)
     short.close()
 

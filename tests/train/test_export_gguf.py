@@ -299,7 +299,7 @@ def test_a_window_that_llama_cpp_has_not_limits_what_the_file_reads(tmp_path: Pa
     )
     contestant = GgufContestant(tmp_path / "a.gguf", "x")
     contestant.close()
-    assert contestant.reads == 100
+    assert contestant.context_length == 100
 
 
 @pytest.mark.ci

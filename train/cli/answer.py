@@ -23,7 +23,7 @@ from train.cli import cli, sharing
 
 if TYPE_CHECKING:
     from train.contestants import Answer, Contestant, Request, Sampling, Unanswered
-    from train.contestants.contestant import Prompting
+    from train.contestants.contestant import FewShotPrompt
 
 _BLOCK = 256
 """Requests that are answered together; answers come out block by block."""
@@ -74,7 +74,7 @@ def answer(
     """  # noqa: D301
     # Imports as much as the model's kind needs: an endpoint no torch.
     from train.contestants import Sampling, open_contestant, parse_spec
-    from train.contestants.contestant import Prompting, read_shots
+    from train.contestants.contestant import FewShotPrompt, read_shots
 
     is_local = parse_spec(name).kind != "endpoint"
     withheld, withheld_shots = (
@@ -83,7 +83,7 @@ def answer(
     )
     examples = [] if shots_from is None else read_shots(shots_from)
     allowed = [row for row in examples if not withheld_shots(row.id)]
-    prompting, sampling = Prompting.of(system, shots, allowed), Sampling(temperature, seed, max_new_tokens)
+    prompting, sampling = FewShotPrompt.of(system, shots, allowed), Sampling(temperature, seed, max_new_tokens)
     with closing(open_contestant(name)) as model:
         num_failed, num_withheld = _answer(model, requests, prompting, sampling, withheld, is_streamed=is_streamed)
     if num_withheld := num_withheld + len(examples) - len(allowed):
@@ -95,8 +95,8 @@ def answer(
 
 
 def _answer(
-    model: Contestant, lines: BinaryIO, prompting: Prompting, sampling: Sampling, withheld: Callable[[str], bool], *,
-    is_streamed: bool,
+    model: Contestant, lines: BinaryIO, prompting: FewShotPrompt, sampling: Sampling, withheld: Callable[[str], bool],
+    *, is_streamed: bool,
 ) -> tuple[int, int]:  # fmt: skip
     # Returns how many requests have no answer, and how many stay here.
     from train.contestants import Unanswered
@@ -119,14 +119,17 @@ def _answer(
         try:
             request = read_request(line, f"line {number}", sampling)
             if not withheld(request.id):
-                return prompting.applied(request)
+                return prompting.apply(request)
             num_withheld += 1
         except TrainError as error:
             report(Unanswered(read_text_field(line, "id") or f"line {number}", error.code, error.message))
         return None
 
-    names = ("name", "kind", "digest", "memory", "reads", "can_compare")
-    _print({"model" if name == "name" else name: getattr(model, name) for name in names})
+    # The keys are those of `schemas/answer.schema.json`.
+    _print({
+        "model": model.name, "kind": model.kind, "digest": model.digest, "memory": model.memory,
+        "reads": model.context_length, "can_compare": model.has_logprobs,
+    })  # fmt: skip
     if is_streamed:
         _converse(model, lines, read, report)
     parsed = filter(None, map(read, lines, count(1)))

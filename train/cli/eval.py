@@ -75,7 +75,7 @@ def _evaluate(
     # Loaded late: imports as much as each model's kind needs.
     from train.base.run_folder import runs_folder
     from train.contestants import open_contestant
-    from train.contestants.contestant import Prompting
+    from train.contestants.contestant import FewShotPrompt
     from train.data.dataset import open_dataset
     from train.pipeline.contest import EvaluationSettings, evaluate_contestant, shared_lengths
 
@@ -85,7 +85,7 @@ def _evaluate(
     most, reasoning = max_new_tokens or own_most, max_reasoning_tokens or own_reasoning
     if reasoning is not None and reasoning >= most:
         raise click.UsageError(f"{reasoning} tokens of reasoning leave none of {most} for the answer.")
-    prompting = Prompting.of(system, shots, examples)
+    prompting = FewShotPrompt.of(system, shots, examples)
     settings = EvaluationSettings(list(dict.fromkeys(splits)), prompting, most, reasoning, send_flagged, is_dry)
     folders, code = [], Exit.OK
     for name in names:

@@ -111,7 +111,7 @@ class _Completion(_Strict):
 
 
 def read_answer(raw: bytes) -> Answer:
-    """Return the answer of a reply, without an id, its tool calls as `text_of` writes them. Raises ReplyError.
+    """Return the answer of a reply, without an id, its tool calls as `message_text` writes them. Raises ReplyError.
 
     Counts of tokens that cannot be are None, and so is whether it ended by itself where the reply does not say it.
     """
@@ -150,7 +150,7 @@ def read_answer(raw: bytes) -> Answer:
     return Answer("", text, stopped.get(finish), reasoning, prompt_tokens=prompt_tokens, new_tokens=new_tokens)
 
 
-def text_of(message: Mapping[str, Any]) -> str:
+def message_text(message: Mapping[str, Any]) -> str:
     """Return the text of a message of the assistant, its tool calls as those of an answer are written."""
     functions = [_call(call, "")["function"] for call in message.get("tool_calls") or ()]
     calls = _calls_text([(str(function["name"]), function["arguments"]) for function in functions])
@@ -192,8 +192,8 @@ class RecordingContestant:
     """
 
     memory = 0
-    reads: int | None = None
-    can_compare = False
+    context_length: int | None = None
+    has_logprobs = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

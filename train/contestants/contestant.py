@@ -78,15 +78,15 @@ class Contestant(Protocol):
     """A model that can be asked; `close` frees what it holds.
 
     ``digest`` tells it from every other: of its weights and template, or of url and model. ``memory`` is how many bytes
-    it was planned to take, ``reads`` how many tokens it reads, None where nobody knows.
+    it was planned to take, ``context_length`` how many tokens it reads, None where nobody knows.
     """
 
     name: str
     kind: Kind
     digest: str
     memory: int
-    reads: int | None
-    can_compare: bool
+    context_length: int | None
+    has_logprobs: bool
     """Whether it can say how likely the choices of a request are."""
 
     def answer(self, requests: Sequence[Request], on_answer: OnAnswer, on_text: OnText | None = None) -> None:
@@ -218,7 +218,7 @@ def _bad(message: str, hint: str) -> TrainError:
 
 
 # What the model has to write instead; a text that no template refuses.
-_NOTHING_YET = {"role": "assistant", "content": "A"}
+_PLACEHOLDER_ANSWER = {"role": "assistant", "content": "A"}
 _SAMPLING = TypeAdapter(Sampling)
 _CHOICES = TypeAdapter(list[Annotated[str, Field(min_length=1, strict=True)]])
 BAD_REQUEST = "E928 bad-request"
@@ -236,10 +236,10 @@ def read_request(line: bytes, location: str, sampling: Sampling) -> Request:
             case [*_, {"role": "assistant"}] | []:
                 pass
             case [*messages]:
-                value["messages"] = [*messages, dict(_NOTHING_YET)]
+                value["messages"] = [*messages, dict(_PLACEHOLDER_ANSWER)]
         row = parse_row({"kind": "chat", "category": "", "cluster": value.get("id"), **value}, location)
-        own = {name: value[name] for name in asdict(sampling) if name in value}
-        sampling = _SAMPLING.validate_json(json.dumps(asdict(sampling) | own), strict=True)
+        overrides = {name: value[name] for name in asdict(sampling) if name in value}
+        sampling = _SAMPLING.validate_json(json.dumps(asdict(sampling) | overrides), strict=True)
         request = Request(row, sampling, _CHOICES.validate_python(value.get("choices") or []))
     except ValidationError as error:
         raise TrainError(BAD_REQUEST, f"{location}: {validation_fault(error)}") from None
@@ -259,46 +259,46 @@ def read_shots(lines: Iterable[bytes]) -> list[Row]:
 
 
 @dataclass(frozen=True)
-class Prompting:
-    """A good prompt, to compare tuning with: a system text, and ``number`` examples of the prompt's own category.
+class FewShotPrompt:
+    """A good prompt, to compare tuning with: a system text, and ``num_shots`` examples of the prompt's own category.
 
     Which ones is decided by the ids alone, so that every contestant gets the same; never the prompt's own record, nor
     one of its cluster.
     """
 
     system: str = ""
-    number: int = 0
+    num_shots: int = 0
     examples: Sequence[Row] = field(default_factory=list)
 
     @classmethod
-    def of(cls, system: Path | None, number: int, examples: Sequence[Row]) -> Prompting:
+    def of(cls, system: Path | None, num_shots: int, examples: Sequence[Row]) -> FewShotPrompt:
         """Read the system text of a file; raises TrainError "E928 bad-request" where it cannot be read."""
-        if number and not examples:
+        if num_shots and not examples:
             raise TrainError(BAD_REQUEST, "there are no rows to take examples from", "Name some: --shots-from.")
         try:
             text = "" if system is None else read_file(system, most=MOST_STATE).decode("utf-8").strip()
         except (OSError, ValueError) as error:
             raise TrainError(BAD_REQUEST, f"{system}: {error}", "It is a text in UTF-8.") from None
-        return cls(text, number, examples)
+        return cls(text, num_shots, examples)
 
-    def applied(self, request: Request) -> Request:
+    def apply(self, request: Request) -> Request:
         """Return ``request`` with the system text and the examples before its conversation."""
         row = request.row
-        if not row.messages or not (self.system or self.number):
+        if not row.messages or not (self.system or self.num_shots):
             return request
-        own, rest = ([], row.messages) if row.messages[0]["role"] != "system" else (row.messages[:1], row.messages[1:])
+        has_system = row.messages[0]["role"] == "system"
         # The record's own system text stays where it has one; ours comes first.
-        system = "\n\n".join(filter(None, [self.system, *(message["content"] for message in own)]))
+        system = "\n\n".join(filter(None, [self.system, *(turn["content"] for turn in row.messages[:has_system])]))
         before: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         for shot in self._shots(row):
             assert shot.messages is not None, "only rows with messages are examples"
             turns = shot.messages[: last_answer(shot.messages) + 1]
             # An answer in an example is read, and is none of the record's own, whose likelihood is measured.
             before += [{**message, "weight": 0} for message in turns if message["role"] != "system"]
-        return replace(request, row=replace(row, messages=[*before, *rest]))
+        return replace(request, row=replace(row, messages=[*before, *row.messages[has_system:]]))
 
     def _shots(self, row: Row) -> list[Row]:
-        mine = [shot for shot in self.examples if shot.id != row.id and shot.cluster != row.cluster]
+        candidates = [shot for shot in self.examples if shot.id != row.id and shot.cluster != row.cluster]
         # Where the category has none, any will do better than none.
-        alike = [shot for shot in mine if shot.category == row.category] or mine
-        return sorted(alike, key=lambda shot: hashlib.sha256(shot.id.encode()).digest())[: self.number]
+        same_category = [shot for shot in candidates if shot.category == row.category] or candidates
+        return sorted(same_category, key=lambda shot: hashlib.sha256(shot.id.encode()).digest())[: self.num_shots]

@@ -106,8 +106,8 @@ class EndpointContestant:
 
     kind: Kind = "endpoint"
     memory = 0
-    reads: int | None = None
-    can_compare = False
+    context_length: int | None = None
+    has_logprobs = False
 
     def __init__(
         self, spec: EndpointSpec, name: str, cache: Path | None, *, refuse: Callable[[str], str] | None = None

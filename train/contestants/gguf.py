@@ -44,7 +44,7 @@ _SEEDS = 2**32 - 1
 """The seed of this number means "any" to llama.cpp."""
 _CERTAIN = 1e5
 """What is added to the logit of a token that shall be written."""
-_START_TIMEOUT, _BYTES_A_SECOND, _SHORT_SECONDS = 60.0, 20_000_000, 30.0
+_START_TIMEOUT, _LOAD_BYTES_PER_SECOND, _SHORT_TIMEOUT = 60.0, 20_000_000, 30.0
 # What a request leaves out is filled in with the engine's own habits, or with those that the file names.
 _GREEDY = {"temperature": 0.0, "samplers": ["temperature"], "mirostat": 0, "ignore_eos": False, "cache_prompt": False}
 
@@ -60,7 +60,7 @@ class GgufContestant:
     """
 
     kind: Kind = "gguf"
-    can_compare = True
+    has_logprobs = True
 
     def __init__(
         self, path: Path, name: str, *, most_context: int = MOST_CONTEXT, threads: int | None = None
@@ -68,21 +68,21 @@ class GgufContestant:
         require_extra("xllamacpp", "asking a .gguf file", "gguf")
         header = check_gguf(path)
         self.name = name
-        self._reads = min(_largest(header, "context_length", most_context), most_context)
-        self.reads: int | None = self._reads
-        self.memory = _planned_bytes(path, header, self._reads)
-        what, hint = f"{path} with {self._reads:,} tokens of context", "Close other programs, or take a smaller file."
-        require_memory(what, self.memory, hint)
+        self._context_length = min(_largest_number(header, "context_length", most_context), most_context)
+        self.context_length: int | None = self._context_length
+        self.memory = _estimate_memory(path, header, self._context_length)
+        need = f"{path} with {self._context_length:,} tokens of context"
+        require_memory(need, self.memory, "Close other programs, or take a smaller file.")
         self._path, self.digest = path, sha256_of(path)
         _check_proof(path, self.digest)
-        self._server = _Server(path, self._reads, threads)
+        self._server = _Server(path, self._context_length, threads)
         if "tokenizer.chat_template" not in header:
             console.info(f"warning: {path.name} has no chat template; llama.cpp renders its prompts as ChatML")
         try:
             self.template = str(self._server.ask("/props")["chat_template"])
             self._marks = _find_marks(self._server, self.template)
             # A file whose numbers are not finite is refused before it answers anything.
-            self._follow([0], [], 1)
+            self._token_logprobs([0], [], 1)
         except TrainError as error:
             self.close()
             raise error if isinstance(error, EngineError) else EngineError(path, error.message) from error
@@ -119,7 +119,7 @@ class GgufContestant:
 
         Of the continuation the last token alone may be one that ends an answer.
         """
-        tokens = self._follow(prompt, list(continuation[:-1]), len(continuation))
+        tokens = self._token_logprobs(prompt, list(continuation[:-1]), len(continuation))
         return [int(token["top_logprobs"][0]["id"]) for token in tokens]
 
     def close(self) -> None:
@@ -129,17 +129,18 @@ class GgufContestant:
     def _answer(self, request: Request, on_text: OnText | None) -> Answer:
         start, prompt = time.monotonic(), self._prompt(request)
         ids = self._tokens(prompt)
-        if len(ids) >= self._reads:
-            raise TooLongFault(f"the prompt has {len(ids):,} tokens, and {self._reads:,} are read with its answer")
+        if len(ids) >= self._context_length:
+            message = f"the prompt has {len(ids):,} tokens, and {self._context_length:,} are read with its answer"
+            raise TooLongFault(message)
         if request.choices:
-            logprobs = self._compare(prompt, ids, request.choices)
+            logprobs = self._choice_logprobs(prompt, ids, request.choices)
             text = request.choices[max(range(len(logprobs)), key=logprobs.__getitem__)]
             answer = Answer(request.id, text, None, logprobs=logprobs, new_tokens=0)
         else:
-            answer = self._write(request, ids, on_text)
+            answer = self._generate(request, ids, on_text)
         return replace(answer, prompt_tokens=len(ids), seconds=time.monotonic() - start)
 
-    def _write(self, request: Request, ids: list[int], on_text: OnText | None) -> Answer:
+    def _generate(self, request: Request, ids: list[int], on_text: OnText | None) -> Answer:
         text, num_tokens, is_ended, sampling = "", 0, False, request.sampling
         body = {
             **_GREEDY, "prompt": ids, "n_predict": sampling.max_new_tokens, "temperature": sampling.temperature,
@@ -159,12 +160,12 @@ class GgufContestant:
 
     def _prompt(self, request: Request) -> str:
         """Return the text before the answer, in which every control token is the template's own."""
-        stand_in = {"role": "assistant", "content": "-"}
-        messages = prepare_messages([*request.prompt, stand_in], self.template)[:-1]
+        placeholder = {"role": "assistant", "content": "-"}
+        messages = prepare_messages([*request.prompt, placeholder], self.template)[:-1]
         row = replace(request.row, messages=messages)
         texts = "\n".join([*(text for _, text in all_texts(row)), *request.choices])
         if self._tokens(texts) != self._tokens(texts, parse_special=False):
-            raise ControlTokenFault("a text of it holds a control token of the file's vocabulary")
+            raise ControlTokenFault("a text of it holds a control token of the file's words")
         prompt = self._server.render(messages, row.tools)
         if row.tools and prompt == self._server.render(messages, None):
             raise RowFault("the chat template of the file does not write the tools")
@@ -174,23 +175,27 @@ class GgufContestant:
         body = {"content": text, "add_special": add_special, "parse_special": parse_special}
         return list(self._server.ask("/tokenize", body)["tokens"])
 
-    def _compare(self, prompt: str, ids: list[int], choices: Sequence[str]) -> list[float]:
+    def _choice_logprobs(self, prompt: str, ids: list[int], choices: Sequence[str]) -> list[float]:
         """Return the log-probability of each choice after the prompt, in nats, its end token not counted."""
-        options = []
+        choice_tokens = []
         for choice in choices:
             joined = self._tokens(prompt + choice)
             # Where the tokenizer joins across the end of the prompt, which it does not where an answer is written.
             is_apart = joined[: len(ids)] != ids
-            options.append(self._tokens(choice, add_special=False) if is_apart else joined[len(ids) :])
-            if not options[-1]:
+            choice_tokens.append(self._tokens(choice, add_special=False) if is_apart else joined[len(ids) :])
+            if not choice_tokens[-1]:
                 raise RowFault(f"the choice {choice!r} has no token of its own")
-            if len(ids) + len(options[-1]) > self._reads:
-                raise TooLongFault(f"with the choice {choice!r} it is longer than the {self._reads:,} tokens read")
+            if len(ids) + len(choice_tokens[-1]) > self._context_length:
+                message = f"with the choice {choice!r} it is longer than the {self._context_length:,} tokens read"
+                raise TooLongFault(message)
         # First the prompt alone, so that every choice finds it computed, and their order changes nothing.
         self._server.ask("/completion", {**_GREEDY, "prompt": ids, "n_predict": 1})
-        return [float(sum(token["logprob"] for token in self._follow(ids, option, len(option)))) for option in options]
+        return [
+            float(sum(token["logprob"] for token in self._token_logprobs(ids, option, len(option))))
+            for option in choice_tokens
+        ]
 
-    def _follow(self, ids: list[int], option: Sequence[int], number: int) -> list[dict[str, Any]]:
+    def _token_logprobs(self, ids: list[int], option: Sequence[int], number: int) -> list[dict[str, Any]]:
         """Return what is told of each of ``number`` tokens after ``ids``, of which the first are ``option``."""
         # A grammar of tokens leaves one way to go on; the probabilities that are told are those before it.
         grammar = "root ::= " + (" ".join(f"<[{token}]>" for token in option) or '""')
@@ -211,24 +216,24 @@ def _check_proof(path: Path, digest: str) -> None:
             raise bad_model(path, f"it changed since it was proved: {EXPORT} has another digest", hint)
 
 
-def _largest(header: Mapping[str, Any], name: str, otherwise: int) -> int:
+def _largest_number(header: Mapping[str, Any], name: str, otherwise: int) -> int:
     """Return the number above 0 that the header has under a name of its architecture; of all layers the largest."""
     value = header.get(f"{header.get('general.architecture')}.{name}")
     numbers = value if isinstance(value, list) else [value]
     return max((number for number in numbers if type(number) is int and number > 0), default=otherwise)
 
 
-_WORKING_BYTES, _BYTES_A_WIDTH, _BYTES_A_WORD = 64 << 20, 32 << 10, 256
+_WORKING_BYTES, _BYTES_PER_DIMENSION, _BYTES_PER_WORD = 64 << 20, 32 << 10, 256
 
 
-def _planned_bytes(path: Path, header: Mapping[str, Any], reads: int) -> int:
+def _estimate_memory(path: Path, header: Mapping[str, Any], context_length: int) -> int:
     """Return the bytes of the file, of its keys and values in two bytes each, and of what is computed beside them."""
-    width, heads = _largest(header, "embedding_length", 0), _largest(header, "attention.head_count", 1)
-    of_head = sum(_largest(header, f"attention.{part}_length", width // heads) for part in ("key", "value"))
-    num_heads = _largest(header, "block_count", 0) * _largest(header, "attention.head_count_kv", heads)
+    width, heads = _largest_number(header, "embedding_length", 0), _largest_number(header, "attention.head_count", 1)
+    head_width = sum(_largest_number(header, f"attention.{part}_length", width // heads) for part in ("key", "value"))
+    num_heads = _largest_number(header, "block_count", 0) * _largest_number(header, "attention.head_count_kv", heads)
     words = header.get("tokenizer.ggml.tokens")
-    computed = _WORKING_BYTES + _BYTES_A_WIDTH * width + _BYTES_A_WORD * (words if type(words) is int else 0)
-    return path.stat().st_size + 2 * reads * num_heads * of_head + computed
+    scratch = _WORKING_BYTES + _BYTES_PER_DIMENSION * width + _BYTES_PER_WORD * (words if type(words) is int else 0)
+    return path.stat().st_size + 2 * context_length * num_heads * head_width + scratch
 
 
 def _find_marks(server: _Server, template: str) -> Any:
@@ -252,7 +257,7 @@ class EngineError(TrainError):
 class _Server:
     """llama.cpp in the process of `gguf_server`, which is started when it is first asked and again after it ended."""
 
-    def __init__(self, path: Path, reads: int, threads: int | None) -> None:
+    def __init__(self, path: Path, context_length: int, threads: int | None) -> None:
         # The path of a socket has a hundred bytes at most, and a folder of TMPDIR may have more.
         self._folder = tempfile.TemporaryDirectory(prefix="gguf-", dir="/tmp", ignore_cleanup_errors=True)
         self._path, self._socket = path, Path(self._folder.name) / "a.sock"
@@ -263,21 +268,22 @@ class _Server:
         )
         self._client = httpx2.Client(transport=transport, base_url="http://llama.cpp")
         # Even a file may hold what never ends: its template is rendered when it is loaded.
-        self._seconds = _START_TIMEOUT + path.stat().st_size / _BYTES_A_SECOND
+        self._seconds = _START_TIMEOUT + path.stat().st_size / _LOAD_BYTES_PER_SECOND
         settings = {
-            "path": str(path.resolve()), "reads": reads, "socket": str(self._socket), "errors": str(self._errors),
+            "path": str(path.resolve()), "context_length": context_length, "socket": str(self._socket),
+            "errors": str(self._errors),
             # A small file loses by sharing its work.
             "threads": threads or (1 if path.stat().st_size < SMALL_MODEL else free_cores()),
         }  # fmt: skip
         self._worker = Worker(
-            [str(Path(__file__).with_name("gguf_server.py"))], handshake=settings, timeout=_SHORT_SECONDS,
+            [str(Path(__file__).with_name("gguf_server.py"))], handshake=settings, timeout=_SHORT_TIMEOUT,
             start_timeout=self._seconds,
         )  # fmt: skip
 
     def ask(self, where: str, body: Any = None) -> dict[str, Any]:
         """Return the answer of an endpoint; raises RowFault with what llama.cpp says against it, and EngineError."""
         # A template may never end; a prompt may take as long as it takes.
-        with self._asking(where, body, None if where == "/completion" else _SHORT_SECONDS) as response:
+        with self._asking(where, body, None if where == "/completion" else _SHORT_TIMEOUT) as response:
             return dict(json.loads(response.read()))
 
     def stream(self, body: Mapping[str, Any]) -> Generator[dict[str, Any]]:
@@ -304,15 +310,15 @@ class _Server:
                     raise RowFault(f"llama.cpp refuses it: {console.visible(str(message))[:300]}")
                 yield response
         except (OSError, httpx2.HTTPError, ValueError, LookupError) as error:
-            reason = f"its process ended, or it took over {_SHORT_SECONDS:.0f} s"
+            reason = f"its process ended, or it took over {_SHORT_TIMEOUT:.0f} s"
             raise EngineError(self._path, reason) from error
 
     def render(self, messages: Sequence[dict[str, Any]], tools: Any, *, is_whole: bool = False) -> str:
         """Return the text of a conversation, and of the beginning of an answer unless it ``is_whole``."""
-        named = [
+        turns = [
             {**each, REASONING_KEYS[0]: reasoning} if (reasoning := reasoning_of(each)) else each for each in messages
         ]
-        body = {"messages": named, "add_generation_prompt": not is_whole} | ({"tools": tools} if tools else {})
+        body = {"messages": turns, "add_generation_prompt": not is_whole} | ({"tools": tools} if tools else {})
         return str(self.ask("/apply-template", body)["prompt"])
 
     def end(self) -> None:

@@ -46,7 +46,7 @@ def main() -> None:
 def _parameters(settings: dict[str, Any]) -> Any:
     parameters = xllamacpp.CommonParams()
     parameters.model.path = settings["path"]
-    parameters.n_ctx = settings["reads"]
+    parameters.n_ctx = settings["context_length"]
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = settings["threads"]
     # A name that ends in .sock is bound as a Unix socket.
     parameters.hostnames, parameters.ui, parameters.endpoint_slots = [settings["socket"]], False, False

@@ -44,12 +44,12 @@ _SPARE = 1.2
 class LocalContestant:
     """A model in this process; ``model``, ``renderer`` and ``recipe`` are those that its answers come from."""
 
-    can_compare = True
+    has_logprobs = True
 
     def __init__(self, name: str, kind: Kind, model: Any, renderer: Renderer, recipe: Recipe, digest: str) -> None:
         self.name, self.kind, self.digest = name, kind, digest
         self.model, self.renderer, self.recipe = model, renderer, recipe
-        self.reads = getattr(model.config, "max_position_embeddings", None)
+        self.context_length = getattr(model.config, "max_position_embeddings", None)
         self.memory = num_parameters(model) * _FLOAT
         self.device: torch.device = next(model.parameters()).device
         self._dtype = pick_dtype(recipe, self.device, num_parameters(model))
@@ -86,8 +86,9 @@ class LocalContestant:
         prompt = self.renderer.render_prompt(row)
         if prompt is None:
             raise RowFault("raw text asks nothing")
-        if self.reads and len(prompt.ids) >= self.reads:
-            raise TrainError("E925 too-long", f"its {len(prompt.ids):,} tokens fill all {self.reads:,} that are read")
+        if self.context_length and len(prompt.ids) >= self.context_length:
+            message = f"its {len(prompt.ids):,} tokens fill all {self.context_length:,} that are read"
+            raise TrainError("E925 too-long", message)
 
     def _guide(self, rows: Sequence[Row], on_text: OnText) -> Guide:
         ends = [0] * len(rows)

@@ -20,7 +20,7 @@ from train.base.run_folder import EVALUATION, RECIPE, evaluation_folder, now, re
 from train.base.storage import appending, canonical_json, digest_of, sha256_of, write_whole
 from train.contestants import Answer, Contestant, Request, Sampling, Unanswered, parse_spec
 from train.contestants.chat_completions import digest_of_request
-from train.contestants.contestant import Prompting, Spec, route_of
+from train.contestants.contestant import FewShotPrompt, Spec, route_of
 from train.data.dataset import Dataset, Row
 from train.evaluate.predictions import PREDICTIONS, Scored, prediction_line, read_predictions
 from train.evaluate.scoring import category_specs, find_spec, score_answers
@@ -55,7 +55,7 @@ class EvaluationSettings:
     """
 
     splits: Sequence[str]
-    prompting: Prompting
+    prompting: FewShotPrompt
     max_new_tokens: int
     max_reasoning_tokens: int | None
     is_flagged_sent: bool
@@ -95,10 +95,10 @@ class _Evaluation:
 
     def requests(self, done: Collection[str]) -> list[Request]:
         """Return what a model elsewhere is still asked; the likelihoods of choices where it can tell them."""
-        sampling, can_compare = Sampling(max_new_tokens=self.settings.max_new_tokens), self.contestant.can_compare
+        sampling, has_logprobs = Sampling(max_new_tokens=self.settings.max_new_tokens), self.contestant.has_logprobs
         return [
-            self.prompting.applied(
-                Request(row, sampling, find_spec(self.categories, row.category).choices if can_compare else ())
+            self.prompting.apply(
+                Request(row, sampling, find_spec(self.categories, row.category).choices if has_logprobs else ())
             )
             for name, (_, row) in self.rows.items() if name not in done and row.messages is not None
         ]  # fmt: skip
@@ -159,13 +159,13 @@ def _describe(evaluation: _Evaluation) -> dict[str, Any]:
     contestant, dataset, settings = evaluation.contestant, evaluation.dataset, evaluation.settings
     prompting, model = evaluation.prompting, {"kind": contestant.kind, "digest": contestant.digest}
     shared = {
-        "prompting": {"system": prompting.system, "shots": prompting.number},
+        "prompting": {"system": prompting.system, "shots": prompting.num_shots},
         "max_new_tokens": settings.max_new_tokens,
         # What a server or llama.cpp writes cannot be ended where its reasoning is too long.
         "max_reasoning_tokens": settings.max_reasoning_tokens if evaluation.is_local else None,
         "splits": list(settings.splits),
     }
-    examples = sorted(row.id for row in prompting.examples) if prompting.number else []
+    examples = sorted(row.id for row in prompting.examples) if prompting.num_shots else []
     return {
         "version": 1, "id": _folder_name(evaluation.spec, prompting), "status": "stopped", "created": now(),
         "contestant": {"name": contestant.name, **model}, **shared,
@@ -175,13 +175,16 @@ def _describe(evaluation: _Evaluation) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _folder_name(spec: Spec, prompting: Prompting) -> str:
+def _folder_name(spec: Spec, prompting: FewShotPrompt) -> str:
     if spec.kind == "recording":
         return Path(spec.name).name
     # The last part of a path or of a model's name, without the suffix of a file.
     name = (spec.endpoint.model if spec.endpoint else spec.name.partition("@")[0]).rstrip("/").rpartition("/")[2]
     name = re.sub(r"\.(gguf|toml)$", "", name)
-    return f"eval-{name}{'-system' if prompting.system else ''}{f'-{prompting.number}shot' if prompting.number else ''}"
+    return (
+        f"eval-{name}{'-system' if prompting.system else ''}"
+        f"{f'-{prompting.num_shots}shot' if prompting.num_shots else ''}"
+    )
 
 
 def _announce(evaluation: _Evaluation, done: Collection[str]) -> None:
@@ -262,20 +265,20 @@ def _measure(
     assert isinstance(local, LocalContestant), "models of these kinds are on this machine"
     # A run can read what it was trained on, as its recipe says; of another model, or behind examples, that is not
     # asked.
-    is_as_run = local.kind == "run" and not (prompting.system or prompting.number)
+    is_as_run = local.kind == "run" and not (prompting.system or prompting.num_shots)
     skips = {} if is_as_run else {"on_unrenderable": "skip", "on_too_long": "skip"}
     lengths = {
         "max_new_tokens": settings.max_new_tokens, "max_reasoning_tokens": settings.max_reasoning_tokens
     }  # fmt: skip
     recipe = local.recipe.model_copy(update={"eval": local.recipe.eval.model_copy(update=lengths), **skips})
     renderer = make_renderer(
-        evaluation.dataset, recipe, local.renderer.tokenizer, local.renderer.stop_ids, local.reads
+        evaluation.dataset, recipe, local.renderer.tokenizer, local.renderer.stop_ids, local.context_length
     )  # fmt: skip
     for split in settings.splits:
         remaining = [row for name, row in evaluation.rows.values() if name == split and row.id not in done]
         for start in range(0, len(remaining), _BLOCK):
             block = remaining[start : start + _BLOCK]
-            prompts = {row.id: prompting.applied(Request(row)).row for row in block}
+            prompts = {row.id: prompting.apply(Request(row)).row for row in block}
             for scored in evaluate_model(
                 local.model, renderer, block, evaluation.categories, recipe, split=split, prompts=prompts
             ):

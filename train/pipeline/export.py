@@ -401,7 +401,7 @@ def _compare_tokens(contestant: GgufContestant, expected: Sequence[_ReferenceAns
     same = [
         top == own
         for answer in expected
-        if contestant.reads is None or len(answer.prompt) + len(answer.answer) <= contestant.reads
+        if contestant.context_length is None or len(answer.prompt) + len(answer.answer) <= contestant.context_length
         for top, own, lead in zip(
             contestant.top_tokens(answer.prompt, answer.answer), answer.top, answer.leads, strict=True
         )

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from train.base import console
-from train.contestants.chat_completions import text_of
+from train.contestants.chat_completions import message_text
 from train.data.dataset import Row, last_answer
 from train.evaluate.metrics import normalise
 from train.evaluate.predictions import RIGHT_FROM, Scored
@@ -342,7 +342,7 @@ def warn_of_unscored(rows: Sequence[Row], categories: Mapping[str, CategorySpec]
 
 def reference_of(row: Row) -> str:
     """Return the text of the last answer of ``row``; raises RowFault where there is none."""
-    return text_of((row.messages or [])[last_answer(row.messages or [])])
+    return message_text((row.messages or [])[last_answer(row.messages or [])])
 
 
 def _no_figure(category: str, why: str) -> str:
