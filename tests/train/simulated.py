@@ -10,7 +10,7 @@ import numpy as np
 
 from train.evaluate.predictions import Scored
 from train.report import Report, Rules, Run, build_report
-from train.report.learning_curve import doubling, word_of
+from train.report.learning_curve import fit_doubling, word_of
 from train.report.results import estimate
 from train.report.series import seeds_report
 from train.report.stats import MARGIN, Interval
@@ -80,7 +80,7 @@ def measured_curve(
             else:
                 parts[:, index, seed] = (difficulty + rng.normal(size=num)) / np.sqrt(2) < _NORMAL.inv_cdf(mean)
     sizes = [100 * 2**index for index in range(len(means))]
-    slope = doubling(sizes, parts)
+    slope = fit_doubling(sizes, parts)
     return slope.interval(), word_of(estimate(slope.mean, slope.interval()), MARGIN)
 
 

@@ -117,8 +117,8 @@ def make_report(
     # Of a category that is not whole nothing is said by field.
     silent = {*gaps.get(headline, {}), *(row.category for main in mains for row in main.unscored)}
     by_id = [{record.id: record for record in side if record.split == headline} for side in seeds]
-    whole = [[p for p in pairs if p[0].category not in silent] for pairs in compared]
-    slices = field_gaps(whole, headline, by_id)
+    complete = [[p for p in pairs if p[0].category not in silent] for pairs in compared]
+    slices = field_gaps(complete, headline, by_id)
     general = [forgetting(pairs, rules, run) for pairs in compared]
     names = [model.name for model in models[1:]] or [models[0].name]
     chosen = " The best checkpoint was chosen on validation, so validation scores flatter." * is_checkpoint_chosen
@@ -130,8 +130,8 @@ def make_report(
         sentences += [whose + text for text in (*each, "" if is_pair else part) if text]
     sentences += _gap_notes(mains[0], compared[0], is_forgetting_measured=general[0] is not None)
     if is_pair:
-        mine = [p for p in compared[0] if p[0].split == headline]
-        moved, parts["likelier"] = preferences(mine, headline, by_id)
+        headline_pairs = [p for p in compared[0] if p[0].split == headline]
+        moved, parts["likelier"] = preferences(headline_pairs, headline, by_id)
         tables = [*tables, *moved, _flip_table(compared[0], is_run=list(models) == _RUN),
                   *(ReportTable(part="slices", sentences=[text]) for text in slices if text)]  # fmt: skip
     others = zip(names[1:], splits[1:], general[1:], strict=True)

@@ -81,11 +81,11 @@ def _read_evaluation(name: str, folder: Path) -> Side:
         )  # fmt: skip
     try:
         contestant, prompting = record["contestant"], record["prompting"]
-        number, has_system = int(prompting["shots"]), bool(prompting["system"])
+        num_shots, has_system = int(prompting["shots"]), bool(prompting["system"])
         return Side(
             name, folder.name, str(contestant["kind"]), read_predictions(folder / PREDICTIONS)[1],
             str(record["general_text"]),
-            _prompting(number, has_system=has_system),
+            _describe_prompting(num_shots, has_system=has_system),
             lengths=(int(record["max_new_tokens"]), int(record.get("max_reasoning_tokens") or 0) or None),
             unanswered={
                 str(split): Counter({str(name): int(num) for name, num in numbers.items()})
@@ -98,8 +98,8 @@ def _read_evaluation(name: str, folder: Path) -> Side:
         ) from None
 
 
-def _prompting(number: int, *, has_system: bool) -> str:
-    examples = f"{number} example{'' if number == 1 else 's'}" if number else ""
+def _describe_prompting(num_shots: int, *, has_system: bool) -> str:
+    examples = f"{num_shots} example{'' if num_shots == 1 else 's'}" if num_shots else ""
     return " and ".join(part for part in ("a system text" if has_system else "", examples) if part)
 
 
@@ -173,16 +173,18 @@ def _unanswered(sides: Sequence[Side], matched: Sequence[Scored]) -> dict[str, C
     if not any(side.unanswered for side in sides) and not any(record.split in SPLITS for record in matched):
         return missing
     for split in SPLITS:
-        lacking = [side.unanswered.get(split, Counter[str]()) for side in sides]
-        asked = [
+        unanswered_counts = [side.unanswered.get(split, Counter[str]()) for side in sides]
+        asked_counts = [
             Counter(record.category for record in side.records if record.split == split) + without
-            for side, without in zip(sides, lacking, strict=True)
+            for side, without in zip(sides, unanswered_counts, strict=True)
         ]
-        if all(asked):
-            shown = Counter(record.category for record in matched if record.split == split)
-            silent = {name for without in lacking for name in +without}
-            most = reduce(or_, asked)
-            missing[split] = Counter({n: most[n] - shown[n] for n in most if n in silent or n not in shown})
+        if all(asked_counts):
+            matched_counts = Counter(record.category for record in matched if record.split == split)
+            incomplete = {name for without in unanswered_counts for name in +without}
+            max_counts = reduce(or_, asked_counts)
+            missing[split] = Counter(
+                {n: max_counts[n] - matched_counts[n] for n in max_counts if n in incomplete or n not in matched_counts}
+            )
     return missing
 
 

@@ -73,11 +73,11 @@ def _gaps(field: str, sides: Sequence[Sequence[Scored]]) -> Iterator[tuple[str, 
             cells[record.category][index in members].append(index)
         # A category that only one of the two parts has says nothing of their difference.
         both = [cell for cell in cells.values() if all(cell)]
-        others, own = ([index for cell in both for index in cell[side]] for side in (0, 1))
-        smaller = min(len({base[index].cluster for index in part}) for part in (others, own))
+        rest, rows = ([index for cell in both for index in cell[side]] for side in (0, 1))
+        smaller = min(len({base[index].cluster for index in part}) for part in (rest, rows))
         if smaller >= stats.MIN_CLUSTERS:
             parts = [parts_of(sides, part, is_score=True).changes() for cell in both for part in cell]
-            model = fit_two_way(mean_parts(parts, [s * len(cell[1]) / len(own) for cell in both for s in (-1, 1)]))
+            model = fit_two_way(mean_parts(parts, [s * len(cell[1]) / len(rows) for cell in both for s in (-1, 1)]))
             # Where a part gained evenly nothing is spread: Wilson's bound of none holds those that would not.
             least = (stats.wilson(0, smaller).high / 2) ** 2
             model = model._replace(num_clusters=smaller, of_records=max(model.of_records, least))
@@ -85,7 +85,7 @@ def _gaps(field: str, sides: Sequence[Sequence[Scored]]) -> Iterator[tuple[str, 
             yield (
                 (
                     f"{field} = {value} gained {format_number(gap.value, sign=True)} beside others of the same "
-                    f"categories (95 % {format_interval(gap, sign=True)}, n = {len(own)} and {len(others)})"
+                    f"categories (95 % {format_interval(gap, sign=True)}, n = {len(rows)} and {len(rest)})"
                 ),
                 model.p(),
             )

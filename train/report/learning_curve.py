@@ -31,7 +31,7 @@ class ShareResult(NamedTuple):
     sides: Sequence[Sequence[Scored]]
 
 
-def doubling(sizes: Sequence[float], parts: stats.Floats) -> TwoWay:
+def fit_doubling(sizes: Sequence[float], parts: stats.Floats) -> TwoWay:
     """Return what a doubling of ``sizes`` brought by the slope of ``parts``, [clusters, points x seeds]."""
     x = np.log2(sizes) - np.log2(sizes).mean()
     slope = fit_two_way(parts, (x / (x @ x)).tolist())
@@ -72,7 +72,7 @@ def learning_curve(
         parts = each.scores.values if is_score else each.bits.values
         if not len(parts):
             continue
-        values, brought = [float(side.mean()) for side in np.split(parts[:, 1:], len(results), axis=1)], ""
+        values, doubling_text = [float(side.mean()) for side in np.split(parts[:, 1:], len(results), axis=1)], ""
         if len(parts) < stats.MIN_CLUSTERS:
             word = f"? {len(parts)} of {stats.MIN_CLUSTERS} independent records"
         elif passes <= READ_ALL:
@@ -81,16 +81,16 @@ def learning_curve(
             word = "? the shares have the same records" if min(num) else "? no training record"
         else:
             # Of bits per byte fewer are better.
-            fit = doubling(num, parts[:, 1:] if is_score else -parts[:, 1:])
+            fit = fit_doubling(num, parts[:, 1:] if is_score else -parts[:, 1:])
             slope = estimate(fit.mean, fit.interval(stats.ALPHA / len(curves)))
             word = word_of(slope, margin if is_score else BITS_MARGIN * values[-1])
             span = format_interval(slope, is_share=is_score, sign=True)
-            brought = f"{format_number(fit.mean, is_share=is_score, sign=True)} ({span})"
+            doubling_text = f"{format_number(fit.mean, is_share=is_score, sign=True)} ({span})"
             if is_score and each.trivial is not None and values[-1] <= each.trivial + 1e-9:
                 word += f", no better than the trivial answer ({format_number(each.trivial)})"
         scores = [format_number(value, is_share=is_score) for value in (float(parts[:, 0].mean()), *values)]
         spans = [_span(side, is_score=is_score) for side in np.split(parts[:, 1:], len(results), axis=1)]
-        rows.append([name if is_score else f"{name} (bits)", str(num[-1]), *scores, brought, word, *spans])
+        rows.append([name if is_score else f"{name} (bits)", str(num[-1]), *scores, doubling_text, word, *spans])
     shares = [f"{100 * result.share:g} %" for result in results]
     spans = [f"95 % of {share}" for share in shares]
     warning = " One seed was trained, so the intervals lack what another seed would change." if len(seeds) == 1 else ""
@@ -114,6 +114,6 @@ def _span(parts: stats.Floats, *, is_score: bool) -> str:
     interval = estimate(fit.mean, fit.interval())
     if is_score:
         means = parts.mean(axis=1).tolist()
-        own = estimate(fit.mean, stats.mean_interval(means, [str(n) for n in range(len(means))]))
-        interval = fit.widened(own, 0.0, 1.0)
+        of_records = estimate(fit.mean, stats.mean_interval(means, [str(n) for n in range(len(means))]))
+        interval = fit.widened(of_records, 0.0, 1.0)
     return format_interval(interval, is_share=is_score)

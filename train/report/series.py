@@ -168,14 +168,14 @@ class Exam:
         num, seeds = len(parts), parts.shape[2]
         if seeds < 2 or num < 2 or other == self.best:
             return None
-        weights, two = np.zeros(self.num), [self.best, other]
-        weights[two] = 1.0, -1.0
-        model, own = fit_two_way(parts, weights.tolist()), fit_two_way(parts[:, two], (1.0, -1.0))
+        weights, pair = np.zeros(self.num), [self.best, other]
+        weights[pair] = 1.0, -1.0
+        model, pair_model = fit_two_way(parts, weights.tolist()), fit_two_way(parts[:, pair], (1.0, -1.0))
         # About zero and not about their mean: of scores of 0 and 1 the spread is small where the mean lies far off by
         # luck. Seeds of a choice that goes astray lie further apart than those of the others.
         model = model._replace(
             of_records=model.of_records + model.mean**2 / (num - 1),
-            between_seeds=max(model.between_seeds, own.between_seeds),
+            between_seeds=max(model.between_seeds, pair_model.between_seeds),
         )
         # Which of a pair lies ahead is seen in the data, so that a pair counts twice.
         half = model.half(stats.ALPHA / (self.num * (self.num - 1)))
@@ -214,16 +214,16 @@ def sweep_report(report: Report, choices: Sequence[TrialResult], seeds: Sequence
         ])  # fmt: skip
     failed = [choice for choice in choices if not choice.sides]
     rows += [[_settings_text(choice.changes), *["-"] * 4, "ended with an error"] for choice in failed]
-    by = "" if exam.is_score else " by bits per byte, as nothing there is scored"
+    basis = "" if exam.is_score else " by bits per byte, as nothing there is scored"
     if exam.left_out and exam.is_score:
-        by = f", {', '.join(exam.left_out)} left out as not scored"
+        basis = f", {', '.join(exam.left_out)} left out as not scored"
     sureness = (
         "One seed was trained of each, so none can be told from another." if len(seeds) < 2
         else f"The intervals count records and {len(seeds)} seeds a choice, and hold for all pairs together."
     )  # fmt: skip
     trivial = "" if exam.trivial is None else f"The trivial answer has {format_number(exam.trivial)}."
     sentences = [
-        f"Of {len(choices)} choices {_settings_text(trained[exam.best].changes)} was the best on validation{by}.",
+        f"Of {len(choices)} choices {_settings_text(trained[exam.best].changes)} was the best on validation{basis}.",
         *filter(None, [trivial]), sureness,
         f"It was trained again with seeds that no choice has seen, {', '.join(map(str, seeds))}; the figures above are "
         "those of these runs, and the test split was not read before.",

@@ -134,19 +134,19 @@ def measure(sides: Sequence[Sequence[Scored]], split: str) -> list[CategoryScore
         if is_counted(record, split):
             groups.setdefault(record.category, []).append(index)
     measured = []
-    for category, mine in sorted(groups.items()):
-        unscored = find_unscored(category, [[side[n] for side in paired] for n in mine])
-        scores, bits = (parts_of(paired, own, is_score=is_score) for own, is_score in (
-            ([] if unscored else mine, True), (mine, False)
+    for category, indices in sorted(groups.items()):
+        unscored = find_unscored(category, [[side[n] for side in paired] for n in indices])
+        scores, bits = (parts_of(paired, rows, is_score=is_score) for rows, is_score in (
+            ([] if unscored else indices, True), (indices, False)
         ))  # fmt: skip
-        answers = [paired[-1][n] for n in mine]
+        answers = [paired[-1][n] for n in indices]
         trivial = mean_if_known([row.trivial_score for row in answers if scores.names and row.score is not None])
         measured.append(CategoryScores(category, scores, bits, trivial, unscored))
     return measured
 
 
-def parts_of(sides: Sequence[Sequence[Scored]], mine: Sequence[int], *, is_score: bool) -> Parts:
-    """Return the parts in what ``sides`` scored on those of their records that are ``mine``, or in their bits per byte.
+def parts_of(sides: Sequence[Sequence[Scored]], indices: Sequence[int], *, is_score: bool) -> Parts:
+    """Return the parts in what ``sides`` scored on those of their records at ``indices``, or in their bits per byte.
 
     Records that one of them lacks the value of are left out; there are no clusters where all are.
     """
@@ -154,7 +154,7 @@ def parts_of(sides: Sequence[Sequence[Scored]], mine: Sequence[int], *, is_score
     def value(record: Scored) -> float | None:
         return record.score if is_score else record.nll if record.num_bytes else None
 
-    rows = [n for n in mine if None not in [value(side[n]) for side in sides]]
+    rows = [n for n in indices if None not in [value(side[n]) for side in sides]]
     if not rows:
         return Parts(np.zeros((0, len(sides))), ())
     weights = [1.0 if is_score else sides[0][n].num_bytes * math.log(2) for n in rows]
