@@ -73,8 +73,8 @@ def _gaps(field: str, sides: Sequence[Sequence[Scored]]) -> Iterator[tuple[str, 
             cells[record.category][index in members].append(index)
         # A category that only one of the two parts has says nothing of their difference.
         both = [cell for cell in cells.values() if all(cell)]
-        rest, rows = ([index for cell in both for index in cell[side]] for side in (0, 1))
-        smaller = min(len({base[index].cluster for index in part}) for part in (rest, rows))
+        remainder, rows = ([index for cell in both for index in cell[side]] for side in (0, 1))
+        smaller = min(len({base[index].cluster for index in part}) for part in (remainder, rows))
         if smaller >= stats.MIN_CLUSTERS:
             parts = [parts_of(sides, part, is_score=True).changes() for cell in both for part in cell]
             model = fit_two_way(mean_parts(parts, [s * len(cell[1]) / len(rows) for cell in both for s in (-1, 1)]))
@@ -85,7 +85,7 @@ def _gaps(field: str, sides: Sequence[Sequence[Scored]]) -> Iterator[tuple[str, 
             yield (
                 (
                     f"{field} = {value} gained {format_number(gap.value, sign=True)} beside others of the same "
-                    f"categories (95 % {format_interval(gap, sign=True)}, n = {len(rows)} and {len(rest)})"
+                    f"categories (95 % {format_interval(gap, sign=True)}, n = {len(rows)} and {len(remainder)})"
                 ),
                 model.p(),
             )
