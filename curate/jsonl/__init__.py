@@ -13,7 +13,6 @@ from curate.jsonl.reader import (
     Span,
     block_at,
     crlf_finding,
-    cut,
     holds_any,
     read_entries,
     spans,

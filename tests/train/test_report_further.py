@@ -1,4 +1,4 @@
-"""What a report adds to its verdicts: decoding again, confusion, the data map; and that `train eval` keeps them."""
+"""What a report adds to its verdicts: decoding again, confusion; and that `train eval` keeps them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from click.testing import CliRunner
 
 from tests.train.tiny import chat_row, write_dataset
 from train.cli import cli
-from train.evaluate.dynamics import TrainingDynamics
 from train.evaluate.predictions import Scored
 from train.report import JudgeSummary, Report, Run, build_report
-from train.report.build import dynamics_tables
 from train.report.write import html, markdown
 
 LABELS = ["billing", "returns", "other"]
@@ -30,17 +28,6 @@ def _labelled(split: str, answers: Sequence[tuple[str, str, str]], category: str
             name = f"{category}-{split}-{number}"
             side.append(Scored(name, split, category, name, reference, 3.0, 2, 7, text, True, "exact", score))
     return sides
-
-
-def test_the_data_map_keeps_the_hardest_and_the_most_variable() -> None:
-    learnt = [TrainingDynamics(f"t{n}", "a", 3, -n / 100, (n * 7919 % 1000) / 1000, 0.5) for n in range(1000)]
-    ids = [one.id for one in learnt]
-    hardest, varied = dynamics_tables(learnt, ids)
-    assert hardest.sentences[0].startswith("Of 1000 training records")
-    assert [row[0] for row in hardest.rows] == [f"t{n}" for n in range(999, 989, -1)]
-    assert varied.rows[0][3] == f"{max(one.variability or 0 for one in learnt):.2f}"
-    assert [*dynamics_tables(reversed(learnt), ids)] == [hardest, varied]
-    assert not [*dynamics_tables([], ids), *dynamics_tables(learnt, ["of the data"])]
 
 
 # peft reads a property that transformers renamed.
@@ -70,7 +57,6 @@ def test_a_run_tells_all_of_it_and_eval_rebuilds_it_byte_for_byte(bases: Callabl
     assert f"General text (the built-in general.txt, n = {report.forgetting.n})" in done.stdout
     assert report.run.tuning is not None
     assert (report.run.tuning.method, report.run.tuning.replay) == ("lora", None)
-    assert "Of 24 training records" in (run / "report.md").read_text(encoding="utf-8")
     before = {name: (run / name).read_bytes() for name in ("report.json", "report.md", "report.html")}
     assert CliRunner().invoke(cli, ["eval", str(run)], standalone_mode=False).exception is None
     assert {name: (run / name).read_bytes() for name in before} == before
@@ -80,17 +66,11 @@ def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
     hostile = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "a|b\x1b[31m", "{{ 7*7 }}"]
     answers = [(label, label, "\u202eother") for label in hostile] * 5
     parts = _labelled("validation", answers, category="<b>x</b>")
-    learnt = [TrainingDynamics(f"<i>{n}</i>{hostile[n]}", "<b>x</b>", 2, -1.0 - n, 0.5, 0.1) for n in range(4)]
     judged = JudgeSummary(
         model=hostile[0], host="h", n=1, num_tuned=1, num_base=0, num_tied=0, num_swayed=0, num_unscored=0,
         reasons={}, sentence=f"The judge {hostile[0]} said so.",
     )  # fmt: skip
-    report = build_report(
-        *parts,
-        run=Run(id="r"),
-        judge_summary=judged,
-        tables=[*dynamics_tables(learnt, [one.id for one in learnt])],
-    )
+    report = build_report(*parts, run=Run(id="r"), judge_summary=judged)
     page = html(report)
     assert not re.search(r"<(script|img|i|b)[ >](?!\d|[−+.])", page)
     assert page.count("&lt;script&gt;") >= 4
@@ -100,11 +80,3 @@ def test_hostile_texts_stay_texts_in_the_further_parts() -> None:
     outside = re.sub(r"(?ms)^(`{3,})text\n.*?^\1$", "", markdown(report))
     assert not re.search(r"<[a-z!/]", outside)
     assert "http" not in page.replace("http-equiv", "")
-
-
-def test_a_run_of_one_epoch_has_no_spread() -> None:
-    parts = _labelled("validation", [("yes", "no", "yes")] * 4)
-    learnt = [TrainingDynamics(f"t{n}", "a", 1, -1.0, None, 0.1) for n in range(4)]
-    page = html(build_report(*parts, run=Run(id="r"), tables=[*dynamics_tables(learnt, [one.id for one in learnt])]))
-    assert "Hardest to learn" in page
-    assert "Most variable" not in page

@@ -7,7 +7,7 @@ can check them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ from train.report.tables import Part, ReportTable
 from train.report.write import read_curve, write_report
 
 FEWEST_DOCUMENTS = 10
-_MOST_LISTED, _MOST_ON_MAP = 20, 10
+_MOST_LISTED = 20
 _RULES, _RUN = Rules(), [ComparedModel(name="base", kind="base"), ComparedModel(name="tuned", kind="run")]
 
 
@@ -182,8 +182,7 @@ def write_results(
     report = build_report(
         before, after, run=run, curve=read_curve(metrics), rules=Rules(recipe.eval.margin, recipe.eval.resamples),
         remarks=remarks, judge_summary=judge_summary,
-        tables=[*(ReportTable(part=part, sentences=[text]) for part, text in in_training.items() if text),
-                *dynamics_tables(dynamics, {row.id for row in dataset.splits["train"]})],
+        tables=[ReportTable(part=part, sentences=[text]) for part, text in in_training.items() if text],
     )  # fmt: skip
     write_predictions(before, after, folder)
     write_feedback(base, tuned, folder, dynamics)
@@ -267,25 +266,3 @@ def _gap_notes(main: SplitResult, pairs: Pairs, *, is_forgetting_measured: bool)
         yield f"Nothing could be compared on {main.split} in {wording.format_names(sorted(names))}."
     if not is_forgetting_measured:
         yield "Forgetting is not judged: no general text was compared."
-
-
-_DYNAMICS = ("confidence", "variability", "correctness")
-
-
-def dynamics_tables(dynamics: Iterable[TrainingDynamics], records: Collection[str]) -> Iterator[ReportTable]:
-    """Yield those of ``records`` that were learnt worst, of those that were trained on; of no replayed text."""
-    learnt = sorted((dynamic for dynamic in dynamics if dynamic.id in records), key=lambda dynamic: dynamic.id)
-    hardest = sorted(learnt, key=lambda dynamic: dynamic.confidence)
-    varied = sorted((each for each in learnt if each.variability), key=lambda each: -(each.variability or 0.0))
-    for title, listed in (("Hardest to learn", hardest), ("Most variable", varied)):
-        rows = [
-            [one_line(each.id), wording.format_category(each.category),
-             *(wording.format_number(getattr(each, head), is_share=False) for head in _DYNAMICS)]
-            for each in listed[:_MOST_ON_MAP]
-        ]  # fmt: skip
-        if rows:
-            yield ReportTable(
-                part="data map", title=title, heads=("record", "category", *_DYNAMICS), rows=rows, left=("category",),
-                sentences=[f"Of {len(learnt)} training records. Confidence is the mean log-probability a token over "
-                           "the epochs, variability its spread."], is_in_terminal=False,
-            )  # fmt: skip

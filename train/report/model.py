@@ -22,7 +22,7 @@ from train.report.tables import Change as Change  # noqa: PLC0414 - all parts of
 from train.report.tables import Estimate as Estimate  # noqa: PLC0414
 
 REPORT = "report.json"
-_OF_TRAINING: Sequence[Part] = ("over-fitting", "known by heart", "data map")
+_OF_TRAINING: Sequence[Part] = ("over-fitting", "known by heart")
 Gate = Literal["worse", "not-shown"]
 """What ends a command with exit code 1: what is worse, or also all that is not shown not to be."""
 

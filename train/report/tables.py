@@ -55,7 +55,7 @@ class Change(ReportPart):
 Part = Literal[
     "results", "people", "preferences", "learning curve", "stages", "sweep", "slices", "forgetting", "over-fitting",
     "known by heart", "seeds", "judge", "costs", "flips", "words", "behaviour",
-    "data map", "run",
+    "run",
 ]  # fmt: skip
 """What a table is about; `curate` chooses by it."""
 PARTS: tuple[Part, ...] = get_args(Part)

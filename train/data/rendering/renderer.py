@@ -277,11 +277,6 @@ class Renderer:
         """Return the text of generated ids: without control tokens, outer white space as it is."""
         return self.encoder.decode(ids, has_control=False)
 
-    @property
-    def has_reasoning_marks(self) -> bool:
-        """True where the template has marks by which reasoning is told from an answer."""
-        return self._marks is not None
-
     def split_answer(self, ids: Sequence[int]) -> tuple[str, str | None]:
         """Return the answer of generated ids as `decode` gives it, and the reasoning before it, None without any."""
         return (self.decode(ids), None) if self._marks is None else self._marks.split(ids, self.encoder.decode)
