@@ -52,7 +52,7 @@ CEILINGS = {
     "train/pipeline": Size(24_332, 17_136, 0),
     "train/recipe": Size(4_894, 3_644, 0),
     "train/report": Size(30_636, 21_710, 1_150),
-    "tests": Size(696_120, 457_708, 0),
+    "tests": Size(696_131, 457_721, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60
 MAX_LINES_OF_A_FILE = 700

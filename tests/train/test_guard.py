@@ -124,7 +124,7 @@ def test_a_guarded_run_takes_the_best_and_ends_with_zero(
     dataset = write_dataset(tmp_path / "v1", splits)
     # The first is the base's.
     evaluations = iter([ValidationScore(score, 1.0, {"cats": score}) for score in (0.1, 0.9, 0.5, 0.4, 0.3)])
-    monkeypatch.setattr(measuring, "summary", lambda *_: next(evaluations))
+    monkeypatch.setattr(measuring, "summarise_validation", lambda *_: next(evaluations))
     recipe = build_recipe({
         "base": str(bases()), "max_steps": 8, "global_batch_size": 4, "device": "cpu",
         "guard": {"plateau": True, "patience": 2},

@@ -374,7 +374,7 @@ def test_a_signal_where_a_validation_is_due_puts_it_off_till_the_run_goes_on(tmp
 
     run = tmp_path / "run"
     whole, wanted = _fit(tmp_path / "whole", changes, validate=validate)
-    assert _fit(run, changes, validate=validate, on_event=ask)[1].stopped == 143
+    assert _fit(run, changes, validate=validate, on_event=ask)[1].stop_code == 143
     assert len(_events(run, "eval")) == step - 1
     with pytest.raises(RuntimeError, match="killed"):
         _fit(run, changes, validate=validate, resume=Checkpoint.newest(run)[0], on_event=die)

@@ -267,7 +267,7 @@ def test_a_damaged_best_checkpoint_costs_its_weights_and_not_the_run(
     # The first is the base's.
     scores = iter([0.5, 0.9, 0.1])
     monkeypatch.setattr(execute.Checkpoint, "read", damaged)
-    monkeypatch.setattr(measuring, "summary", lambda *_: ValidationScore(next(scores), 1.0))
+    monkeypatch.setattr(measuring, "summarise_validation", lambda *_: ValidationScore(next(scores), 1.0))
     done = _run(dataset, bases(), "--set", "max_steps=2", "--set", "eval_steps=1", "--out", str(tmp_path / "r"))
     assert done.exception is None, done.exception
     assert "was cut or changed, so the last step's weights are taken" in done.stderr
