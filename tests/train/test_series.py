@@ -216,7 +216,7 @@ def test_what_a_series_did_not_begin_stays(begun: Path, dataset: Path, monkeypat
 @pytest.mark.parametrize(
     ("changed", "code"),
     [
-        ({"number": "many"}, "E953"), ({"number": 1_000_000_000}, "E953"), ({"more": 1}, "E953"),
+        ({"num_seeds": "many"}, "E953"), ({"num_seeds": 1_000_000_000}, "E953"), ({"more": 1}, "E953"),
         ({"members": []}, "E953"), ({"members": [{"name": "../x", "changes": {}}]}, "E953"),
         ({"members": [{"name": "x", "changes": {"no_such_key": 1}}]}, "E920"),
     ],

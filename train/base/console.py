@@ -31,7 +31,7 @@ def one_line(text: str) -> str:
     return visible(text).replace("\n", " ").replace("\t", " ")
 
 
-def _harmless(line: str) -> str:
+def _escape_ci_commands(line: str) -> str:
     # As in curate: a build server takes two colons or hashes at the beginning of a line for an order, and two hashes
     # before a bracket wherever they stand.
     start = line.lstrip()
@@ -41,7 +41,7 @@ def _harmless(line: str) -> str:
 
 
 def _write(stream: TextIO, text: str) -> None:
-    stream.write("\n".join(map(_harmless, text.split("\n"))) + "\n")
+    stream.write("\n".join(map(_escape_ci_commands, text.split("\n"))) + "\n")
 
 
 def join_names(names: Iterable[str], most: int = 10) -> str:

@@ -30,28 +30,34 @@ _BLOCK = 256
 
 
 takes_a_prompt = sharing(
-    click.option("--system", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Text that is first."),
-    click.option("--shots", type=click.IntRange(0, 64), default=0, help="Examples that stand before each prompt."),
-    click.option("--send-flagged", is_flag=True, help="Send records with findings X7xx to an endpoint too."),
+    click.option("--system", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="System prompt file."),
+    click.option("--shots", type=click.IntRange(0, 64), default=0, help="Few-shot examples before each prompt."),
+    click.option(
+        "--send-flagged", is_flag=True, help="Also send records with findings X7xx (personal data) to an endpoint."
+    ),
 )
 """Give a verb what `answer` and `eval` share: --system, --shots and --send-flagged."""
 
 
 @cli.command()
 @click.argument("requests", type=click.File("rb"), default="-")
-@click.option("--with", "name", required=True, metavar="MODEL", help="Who answers; see below.")
+@click.option("--with", "name", required=True, metavar="MODEL", help="Model to answer; see MODEL above.")
 @takes_a_prompt
 @click.option("--shots-from", type=click.File("rb"), metavar="ROWS", help="Rows of an export to take them from.")
-@click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True, help="0 is the likeliest.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of what is drawn.")
-@click.option("--max-new-tokens", type=click.IntRange(1, 1 << 20), default=256, show_default=True)
+@click.option("--temperature", type=click.FloatRange(0, 2), default=0.0, show_default=True, help="0 is greedy.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Sampling seed.")
+@click.option(
+    "--max-new-tokens", type=click.IntRange(1, 1 << 20), default=256, show_default=True, help="Longest answer."
+)
 @click.option("--send-test", is_flag=True, help="Send an export's test.jsonl to an endpoint.")
 @click.option("--stream", "is_streamed", is_flag=True, help="Print text as it is written; end when the input ends.")
 def answer(
     requests: BinaryIO, name: str, system: Path | None, shots: int, send_flagged: bool, shots_from: BinaryIO | None,
     temperature: float, seed: int, max_new_tokens: int, send_test: bool, is_streamed: bool,
 ) -> int:  # fmt: skip
-    """Print what MODEL answers to REQUESTS, one JSON object a line ("-", the default, reads stdin).
+    """Print the answers of MODEL to REQUESTS, one JSON object a line.
+
+    REQUESTS is a file; "-", the default, reads stdin.
 
     A request has an id and messages, and perhaps tools, choices, temperature, seed and max_new_tokens of its own. A
     last message of the assistant is not shown to the model, so rows of an export are requests too. First comes a line
@@ -65,7 +71,7 @@ def answer(
       FILE.gguf            a file as llama.cpp serves it (extra gguf)
       URL#MODEL            an OpenAI-compatible endpoint (extra endpoint)
       FILE.toml            the same with its key, limits and prices
-      runs/eval-MODEL      the recording of one of these three, which asks nobody
+      runs/eval-MODEL      saved answers of one of these three; calls no model
 
     Nothing is sent anywhere without a URL. Of a file beside an export's manifest.json an endpoint gets neither the
     records with findings X7xx, such as personal data, nor those of test, unless the options say so.

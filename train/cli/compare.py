@@ -38,8 +38,8 @@ def compare(
 
     MODEL is a run's folder, which means its tuned model, the same with :base behind it, or the folder of an evaluation
     by `train eval DATASET --with`. The table of two reads as that of a single run, with the first as base and the
-    second as tuned; below it stand the validation records that went from wrong to right and back. Of more, each is held
-    against the first, and p values are adjusted for all of them.
+    second as tuned; below it stand the validation records that went from wrong to right and back. With more than two
+    models, each is compared with the first, and p values are adjusted for all of them.
 
     With --not-worse-than each category and the mean are "not worse", where the 95 % interval of the change ends above
     that loss; "worse", where they are worse beyond chance and by that much; else "cannot tell".

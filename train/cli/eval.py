@@ -28,7 +28,7 @@ _TOKENS = click.IntRange(1, 1 << 20)
 @cli.command("eval")
 @click.argument("target", metavar="RUN|DATASET", type=click.Path(path_type=Path))
 @click.option("--fail-on", type=click.Choice(["worse"]), help="Exit 1 when a category got worse.")
-@click.option("--margin", type=loss, help="The loss that counts as none; the run's by default.")
+@click.option("--margin", type=loss, help="Tolerated score drop; the run's by default.")
 @click.option("--dry-run", "is_dry", is_flag=True, help="Print the table, or what would be asked; write nothing.")
 @click.option("--rescore", "is_rescored", is_flag=True, help="Score the texts of RUN again, also where files changed.")
 @click.option("--dataset", "moved", type=click.Path(path_type=Path), help="Where the data for --rescore is now.")
@@ -38,14 +38,16 @@ _TOKENS = click.IntRange(1, 1 << 20)
     show_default=True, help="Records to answer; may be given again.",
 )  # fmt: skip
 @takes_a_prompt
-@click.option("--max-new-tokens", type=_TOKENS, help="By default the fewest of a run's recipe, else 256.")
+@click.option("--max-new-tokens", type=_TOKENS, help="Default: the smallest of the given runs' recipes, else 256.")
 @click.option("--max-reasoning-tokens", type=_TOKENS, help="How many may be reasoning; a run's by default.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Put evaluations here, not into runs/.")
 def evaluate(
     target: Path, fail_on: Gate | None, margin: float | None, is_dry: bool, is_rescored: bool, moved: Path | None,
     names: tuple[str, ...], **asked: Any,
 ) -> int:  # fmt: skip
-    """Compute the report of RUN again from its predictions.jsonl, without a model, and print it.
+    """Score RUN again from its saved answers, or DATASET with MODEL.
+
+    Of a RUN the report is computed again from predictions.jsonl, without a model, and printed.
 
     Numbers do not change by it unless the rules do: another margin, or a newer version of this tool. Verdicts of people
     in RUN/human.jsonl, as `curate compare --blind RUN:base RUN` writes them, are held beside those of the judge. A file

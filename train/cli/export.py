@@ -26,13 +26,15 @@ def export(
     run: Path, target: str, output: Path | None, dtype: str | None, dataset: Path | None, number: int | None,
     is_forced: bool,
 ) -> int:  # fmt: skip
-    """Write what RUN made for others: an adapter, a whole model as vLLM serves it too, or a file for llama.cpp.
+    """Write the model of RUN for PEFT, vLLM or llama.cpp.
 
-    The folder is whole or not there. What was written is loaded again and asked for answers that the run recorded; in
+    That is its adapter, a whole model as vLLM serves it too, or a .gguf file.
+
+    The folder is written atomically. What was written is loaded again and asked for answers that the run recorded; in
     float32 another answer makes the exit code 1. --check 0 loads nothing again.
 
-    A .gguf file (extra [gguf]) is held against the run, token by token, and one that computes something else is not
-    left. Smaller formats are made of it by llama-quantize of llama.cpp, and measured by `train eval DATASET --with
+    A .gguf file (extra [gguf]) is held against the run, token by token, and one that computes something else is
+    deleted. Smaller formats are made of it by llama-quantize of llama.cpp, and measured by `train eval DATASET --with
     FILE.gguf`.
 
     Example: train export runs/2026-11-24-a --to merged

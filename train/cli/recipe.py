@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set one key, such as method=full.")
 @click.option("--force", is_flag=True, help="Overwrite FILE.")
 def new(file: Path | None, settings: tuple[str, ...], force: bool) -> None:
-    """Write a commented recipe to FILE, or to stdout, with every key, its meaning and its default.
+    """Write a commented recipe to FILE, or to stdout.
 
-    Nothing is done against forgetting unless mixing.replay names a text to train along, or guard.general a limit.
+    It has every key, its meaning and its default.
+
+    Nothing is done against forgetting unless mixing.replay names replay text to mix in, or guard.general a limit.
 
     Example: train new recipe.toml --set method=full --set guard.general=0.05
     """
@@ -51,19 +53,19 @@ def new(file: Path | None, settings: tuple[str, ...], force: bool) -> None:
 @takes_a_recipe
 @click.option(
     "--memory", type=click.FloatRange(min=0, min_open=True), metavar="GB",
-    help="Hold the memory against this, such as 80 of an H100, not this machine's.",
+    help="Check against this many GB, such as 80, instead of this machine's.",
 )  # fmt: skip
 @click.option("--cost-per-hour", type=click.FloatRange(min=0), metavar="X", help="Price of an hour of this machine.")
 @click.option(
     "--measure/--no-measure", "is_measured", default=True,
-    help="Compute three steps here to correct memory and say how long the run takes.",
+    help="Run three steps to calibrate memory and time.",
 )  # fmt: skip
 @click.option("--json", "is_json", is_flag=True, help="Print JSON.")
 def plan(
     dataset: Path, recipe: Path | None, settings: tuple[str, ...], base: str | None, memory: float | None,
     cost_per_hour: float | None, is_measured: bool, is_json: bool,
 ) -> None:  # fmt: skip
-    """Say what a run on DATASET would do: steps, tokens, memory, minutes, money, and what fits.
+    """Say the steps, memory, time and price of a run on DATASET.
 
     Example: train plan my-data/dataset/v1 --memory 24 --cost-per-hour 1.20
     """
@@ -99,7 +101,7 @@ def preview(
     dataset: Path, recipe: Path | None, settings: tuple[str, ...], base: str | None, ids: tuple[str, ...], split: str,
     number: int, has_ids: bool,
 ) -> Exit:  # fmt: skip
-    """Show records of DATASET as the model sees them: whose text each token is, and whether it is trained.
+    """Show records of DATASET as the model sees them, token by token.
 
     A record that a run would refuse, or whose answer is cut, is named with the reason, and makes the exit code 2.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 takes_a_run = sharing(
     takes_a_recipe,
     click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Folder; default runs/DATE-a."),
-    click.option("--cache/--no-cache", "is_cached", default=True, help="Take what was measured of the base before."),
+    click.option("--cache/--no-cache", "is_cached", default=True, help="Reuse cached base measurements."),
     click.option("--dry-run", "is_dry", is_flag=True, help="Check everything and say the plan; write nothing."),
     click.option(
         "--report-to", multiple=True, type=click.Choice(TRACKERS),
@@ -65,7 +65,7 @@ def run(dataset: Path, resume: bool, force: bool, seeds: int, **options: Any) ->
             shared = {name: options[name] for name in ("is_cached", "report_to")}
             return resume_series(dataset, folder, context=context, **shared)
     elif seeds > 1 or load_recipe(*changes.values()).stage:
-        return start_series("seeds", dataset, number=seeds, context=context, **options)
+        return start_series("seeds", dataset, num_seeds=seeds, context=context, **options)
     return start_run(dataset, is_resumed=resume, is_forced=force, context=context, **options)[1]
 
 
@@ -88,19 +88,20 @@ def _shares(text: str) -> dict[str, dict[str, float]]:
 
 @cli.command()
 @takes_a_run
-@click.option("--at", "variants", type=_shares, default="25,50,100", show_default=True, help="Per cent of the records.")
+@click.option("--at", "variants", type=_shares, default="25,50,100", show_default=True, help="Percent of the records.")
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Runs on each share.")
 def curve(seeds: int, **options: Any) -> Exit:
-    """Train on shares of DATASET under one recipe and say what twice the records would bring, by category.
+    """Estimate, by category, what twice the records would gain.
 
-    A share is taken of each category, in whole clusters of repeats, and the smaller ones lie in the larger ones. All
-    runs have the steps of the whole. The curve is that of the split whose verdicts count.
+    Trains on shares of DATASET under one recipe. A share is taken of each category, in whole clusters of repeats, and
+    the smaller ones lie in the larger ones. Every run takes as many steps as the full one. The curve is that of the
+    split whose verdicts count.
 
     Example: train curve my-data/dataset/v1 --at 25,50,100
     """
     from train.pipeline.series import start_series
 
-    return start_series("curve", number=seeds, context=_context(), **options)
+    return start_series("curve", num_seeds=seeds, context=_context(), **options)
 
 
 def _values(text: str) -> tuple[str, list[Any]]:
@@ -114,16 +115,20 @@ def _values(text: str) -> tuple[str, list[Any]]:
 
 @cli.command()
 @takes_a_run
-@click.option("--grid", type=_values, multiple=True, required=True, metavar="KEY=A,B", help="Values; for many keys.")
-@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Seeds of a choice.")
+@click.option(
+    "--grid", type=_values, multiple=True, required=True, metavar="KEY=A,B", help="Values to try; repeat for more keys."
+)
+@click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Seeds per setting.")
 def sweep(grid: tuple[tuple[str, list[Any]], ...], seeds: int, **options: Any) -> Exit:
-    """Try settings on DATASET, choose on validation alone, and train the winner again with seeds that are fresh.
+    """Try settings on DATASET and train the best of them again.
 
-    Each combination of the values is trained with each of the seeds. The test split is measured once, after the choice,
-    on the winner's fresh runs. Lists are quoted, as in --grid 'lora_target_modules=["q_proj"],["q_proj","v_proj"]'.
+    Each combination of the values is trained with each of the seeds, and the choice is made on validation alone. The
+    winner is trained again with fresh seeds, and on these runs the test split is measured, once.
+
+    Lists are quoted, as in --grid 'lora_target_modules=["q_proj"],["q_proj","v_proj"]'.
 
     Example: train sweep my-data/dataset/v1 --grid learning_rate=1e-4,3e-4,1e-3 --grid lora_r=8,32
     """
     from train.pipeline.series import grid_variants, start_series
 
-    return start_series("sweep", variants=grid_variants(grid), number=seeds, context=_context(), **options)
+    return start_series("sweep", variants=grid_variants(grid), num_seeds=seeds, context=_context(), **options)

@@ -405,9 +405,10 @@ class Budget:
         return f"it may cost {cost:,.10g}, and {booked:,.10g} of max_cost = {self._limit:,.10g} is spent"
 
     def must_wait(self, query: _Query) -> bool:
-        """Return whether requests on their way may leave room for ``query``, or say how many tokens it will take.
+        """Return whether to send ``query`` only after an open request has ended.
 
-        With a limit the first one goes alone.
+        Under a spending limit the first request goes alone: its usage says how many tokens a byte costs. Later ones
+        wait while the most that they may cost, with those still open, is over the limit.
         """
         is_first = self._limit is not None and self._tokens_per_byte is None
         return bool(self._open) and (is_first or bool(self.overrun(self.most(query))))

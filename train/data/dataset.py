@@ -174,16 +174,16 @@ class Dataset:
     remarks: Sequence[str] = ()
     """What a report says of where the records come from."""
 
-    def flagged(self) -> frozenset[str]:
+    def flagged_ids(self) -> frozenset[str]:
         """Return the ids of the records that have personal data, secrets or the like in them, by findings X7xx.
 
-        Raises TrainError "E912 bad-dataset" where there are such findings, and an earlier version did not say where.
+        Raises TrainError "E912 bad-dataset" where there are some, and the manifest does not name their records.
         """
         return _flagged_in(self.manifest, self.path / MANIFEST)
 
 
 def read_flagged(rows: Path) -> frozenset[str]:
-    """Return what `Dataset.flagged` does, for a file of rows that lies beside a manifest; without one there are none.
+    """Return what `Dataset.flagged_ids` does, for a file of rows beside a manifest; without one there are none.
 
     Raises TrainError "E912 bad-dataset" as it does, and where the manifest cannot be read.
     """

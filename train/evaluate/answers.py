@@ -22,7 +22,7 @@ import torch
 from torch.nn import functional
 
 from train.data.rendering import Example
-from train.model.attention import KVCache, attending, compute_dtype, pack, placeholder_mask, to_device
+from train.model.attention import KVCache, compute_dtype, pack, placeholder_mask, to_device, use_attention
 from train.model.batch import Batch, batch_by_length
 from train.model.capabilities import capabilities_of, decoder_of, eval_mode, unwrap_adapters
 from train.model.device import cast_weight
@@ -176,7 +176,7 @@ def prefill_packed(model: Any, prompts: Sequence[Sequence[int]], limits: Sequenc
     kv_cache = KVCache(lengths, max(map(sum, zip(lengths, limits, strict=True))), device)
     ids, packed = to_device(torch.tensor(list(chain(*prompts))), device), pack(lengths, device)
     arguments = {"position_ids": packed.positions, "attention_mask": placeholder_mask(device), "use_cache": False}
-    with attending(kv_cache.prefill(packed)):
+    with use_attention(kv_cache.prefill(packed)):
         hidden = decoder(input_ids=ids[None], **arguments).last_hidden_state[0]
     decode_step = partial(
         kv_cache.decode_step, lambda **arguments: logits_of(decoder(**arguments).last_hidden_state[:, 0])

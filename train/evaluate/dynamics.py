@@ -30,7 +30,7 @@ class TrainingDynamics:
 
     ``confidence`` is the mean over ``epochs`` of the completion's mean log-probability a token, in nats, each time
     before the step that learnt from it; 0 is certain. ``variability`` is its standard deviation over the epochs (of
-    all of them, as in the paper), None after a single one. ``correctness`` is the mean share of tokens with a
+    all of them, as there), None after a single one. ``correctness`` is the mean share of tokens with a
     probability above one half, which greedy decoding is thus sure to choose.
     """
 

@@ -56,12 +56,12 @@ def generate_answers(
         num, end = renderer.count_reasoning(ids), renderer.reasoning_end
         return num is not None and num >= len(ids) and renderer.count_reasoning([*ids, *end]) != num
 
-    def follow(number: int, ids: list[int]) -> Sequence[int] | None:
+    def force_end_of_reasoning(number: int, ids: list[int]) -> Sequence[int] | None:
         if len(ids) == max_reasoning_tokens and has_spent_budget(ids):
             return renderer.reasoning_end
         return () if guide is None else guide(number, ids)
 
-    def finish(batch: Mapping[int, Generated]) -> None:
+    def record_batch(batch: Mapping[int, Generated]) -> None:
         nonlocal began
         # Of a batch there is one time, which is shared out by what was written.
         per_token = (time.perf_counter() - began) / sum(len(generated.ids) + 1 for generated in batch.values())
@@ -79,7 +79,8 @@ def generate_answers(
 
     generate(
         model, [prompt.ids for prompt in prompts], max_new_tokens=max_new_tokens, stop_ids=renderer.stop_ids,
-        batch_tokens=batch_tokens, draw=draw, guide=guide if max_reasoning_tokens is None else follow, on_batch=finish,
+        batch_tokens=batch_tokens, draw=draw, guide=guide if max_reasoning_tokens is None else force_end_of_reasoning,
+        on_batch=record_batch,
     )  # fmt: skip
     return [answers[index] for index in range(len(prompts))]
 

@@ -205,7 +205,7 @@ class Checkpoint:
     def load_weights(self, model: Any) -> None:
         """Put the weights into the model's trainable parameters.
 
-        Raises TrainError "E952 run-changed" as `fill` does, "E934 not-finite" for NaN.
+        Raises TrainError "E952 run-changed" as `load_into` does, "E934 not-finite" for NaN.
         """
         weights = trainable_tensors(model)
         self.load_into("weights", weights)

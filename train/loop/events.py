@@ -108,7 +108,7 @@ class RunEstimate:
 
 
 class StepLog:
-    """Counts the steps that are taken, and writes an event for each once its loss and gradient norm have arrived.
+    """Writes an event for each step once its loss and gradient norm have arrived.
 
     ``seconds`` are those of all steps so far. On a GPU the log is one step late: reading a step's
     numbers waits until the device has taken it, so by then the next step must be under way.
@@ -132,9 +132,9 @@ class StepLog:
         self._recent: deque[tuple[float, int]] = deque(maxlen=_RECENT)
 
     def add(self, step: Step, lr: float, scalars: AsyncScalars, began: float) -> None:
-        """Count a step that was taken at the rate ``lr``, and read the loss and norm of those before it, or its own."""
+        """Log step ``state.step``, taken at the rate ``lr``, as soon as its loss and norm have arrived."""
         num_tokens = sum(int(self.sampler.lengths[index]) for index in step.indices)
-        self.state.step, self.state.tokens = self.state.step + 1, self.state.tokens + num_tokens
+        self.state.tokens += num_tokens
         fields = {"step": self.state.step, "of": len(self.sampler), "lr": lr, "tokens": self.state.tokens,
                   "epoch": round(self.state.step / self.sampler.steps_per_epoch, 4),
                   "supervised": step.num_supervised}  # fmt: skip

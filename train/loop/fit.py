@@ -100,10 +100,12 @@ def fit(
             loss = trainer.backward(step)
             norm = trainer.optimizer.clip(loss)
             trainer.optimizer.step(lr)
+            state.step += 1
             log.add(step, lr, AsyncScalars(loss, norm), step_began)
 
             is_due = state.step == num_steps or state.step % checkpoint_interval(recipe, num_steps) == 0
-            if (not context.max(stop.exit_code) and _evaluate(trainer, state, log, validation)) or is_due:
+            must_save = not context.max(stop.exit_code) and _evaluate(trainer, state, log, validation)
+            if must_save or is_due:
                 saved_step = save()
         log.flush()
         code = context.max(stop.exit_code)

@@ -116,9 +116,9 @@ class Trainer:
         loss = torch.zeros((), device=device)
         self.dynamics.begin_step(step.indices)
         with self.autocast(is_whole_step=True):
-            loss_of, turns = self.loss_of(step), self.micro_batches(step)
-            for number, (indices, weight) in enumerate(turns, 1):
-                self.parallel.begin_micro_batch(is_last=number == len(turns))
+            loss_of, micro_batches = self.loss_of(step), self.micro_batches(step)
+            for number, (indices, weight) in enumerate(micro_batches, 1):
+                self.parallel.begin_micro_batch(is_last=number == len(micro_batches))
                 part, nll, example_indices = loss_of(indices, weight)
                 with torch.autocast(device.type, enabled=False):
                     part.backward()  # type: ignore[no-untyped-call]
@@ -135,11 +135,11 @@ class Trainer:
         """Return this rank's micro-batches: indices of examples, and a weight, 0 where only others wait for them."""
         context = self.placement.context
         shares = self.sampler.shard(step, context.world_size)
-        turns = [(indices, 1.0) for indices in shares[context.rank]]
+        micro_batches = [(indices, 1.0) for indices in shares[context.rank]]
         if self.parallel.needs_equal_micro_batches:
             shortest = min(step.indices, key=lambda index: int(self.sampler.lengths[index]))
-            turns += [([shortest], 0.0)] * (max(map(len, shares)) - len(turns))
-        return turns
+            micro_batches += [([shortest], 0.0)] * (max(map(len, shares)) - len(micro_batches))
+        return micro_batches
 
     def loss_of(self, step: Step) -> Callable[[list[int], float], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         """Return a function of a micro-batch and its weight, which returns its part of the step's loss, and of each

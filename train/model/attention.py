@@ -125,14 +125,14 @@ def pack(lengths: Sequence[int], device: torch.device | str = "cpu", branches: S
 
 
 def placeholder_mask(device: torch.device) -> torch.Tensor:
-    """Return the mask that a model is called with within `attending` where nothing may wait for the device."""
+    """Return the mask that a model is called with within `use_attention` where nothing may wait for the device."""
     # Without a mask transformers looks into the positions for the examples, and waits for them; a mask of four
     # dimensions it hands down as it is. Nothing reads this one.
     return torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device)
 
 
 @contextmanager
-def attending(attend: Attend | None) -> Iterator[None]:
+def use_attention(attend: Attend | None) -> Iterator[None]:
     """Within, models that use this attention call ``attend``; with None they attend as transformers' own would."""
     token = _attend.set(attend)
     try:
@@ -143,11 +143,11 @@ def attending(attend: Attend | None) -> Iterator[None]:
 
 def packing(packed: Packed | None) -> AbstractContextManager[None]:
     """Return a context within which a model reads its row as ``packed`` says."""
-    return attending(None if packed is None else packed.attend)
+    return use_attention(None if packed is None else packed.attend)
 
 
-def current_attend() -> Attend | None:
-    """Return the attention that `attending` was last entered with."""
+def current_attention() -> Attend | None:
+    """Return the attention that `use_attention` was last entered with."""
     return _attend.get()
 
 
@@ -291,7 +291,7 @@ class KVCache:
 
     def decode_step(self, model: Callable[..., torch.Tensor], tokens: torch.Tensor) -> torch.Tensor:
         """Return what ``model`` makes of ``tokens`` [B], each of which follows what its row holds and is then in it."""
-        with attending(self.attend):
+        with use_attention(self.attend):
             out = model(input_ids=tokens[:, None], position_ids=self.positions, use_cache=False,
                         attention_mask=placeholder_mask(tokens.device))  # fmt: skip
         torch.clamp(self.positions + 1, max=self.capacity - 1, out=self.positions)

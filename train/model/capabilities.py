@@ -24,13 +24,13 @@ from train.base.errors import first_line
 from train.model.attention import (
     NAME,
     KVCache,
-    attending,
-    current_attend,
+    current_attention,
     has_varlen,
     pack,
     packing,
     placeholder_mask,
     register_attention,
+    use_attention,
 )
 from train.model.device import autocasting
 from train.recipe import Checkpointing
@@ -160,7 +160,7 @@ def _has_packing(model: Any, texts: list[torch.Tensor]) -> bool:
         model.set_attn_implementation(NAME)
         with packing(packed):
             together = _logits(model, torch.cat(texts), **packed.model_kwargs())
-        with attending(attend):
+        with use_attention(attend):
             row = torch.cat([text[:-_STEPS] for text in texts])
             _logits(model, row, position_ids=begun.positions, attention_mask=placeholder_mask(device))
         read = partial(cache.decode_step, lambda **arguments: model(**arguments).logits[:, -1])
@@ -232,8 +232,8 @@ def is_checkpointing(model: Any) -> bool:
 
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    # A layer is computed again after the forward pass has left its `attending`, without which it would see all as one.
-    return nullcontext(), attending(current_attend())
+    # A layer is computed again after the forward pass has left `use_attention`, and would else see all as one text.
+    return nullcontext(), use_attention(current_attention())
 
 
 def compile_layers(model: Any, *, backend: str | Callable[..., Any] = "inductor") -> None:

@@ -44,7 +44,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(recipe: Recipe, device: torch.device, num_parameters: int) -> torch.dtype:
-    """Return the format of the products: bfloat16 where the hardware computes in it and the model is not tiny.
+    """Return the compute dtype: bfloat16 where the hardware computes in it and the model is not tiny.
 
     Raises TrainError "E941 no-device" (exit 3) where a GPU lacks the bfloat16 that the recipe asks for.
     """

@@ -113,7 +113,7 @@ class DistributedContext:
 
     @contextmanager
     def long_timeout(self) -> Iterator[None]:
-        """Within `stepping`, let ranks wait for hours until all have reached its end."""
+        """Within `step_timeout`, let ranks wait for hours until all have reached its end."""
         self._set_timeout(_TIMEOUT)
         yield
         self.barrier()

@@ -49,7 +49,7 @@ class Nll:
 class _LinearCrossEntropy(torch.autograd.Function):
     """(hidden [S, H], weight [V, H], bias [V] or None, targets [S], weights [S] or None) -> (loss, NLL [S]).
 
-    The loss is scale * the sum of weights * NLL. ``w`` is the weight in the format of the products.
+    The loss is scale * the sum of weights * NLL. ``w`` is the weight in the compute dtype.
     """
 
     @staticmethod

@@ -116,7 +116,10 @@ def pair_loss(recipe: PreferenceRecipe, logratios: torch.Tensor, lengths: torch.
 
 
 def odds_ratio_loss(means: torch.Tensor) -> torch.Tensor:
-    """Return the losses [B] of ORPO's comparison by the mean log-probability a token [B, 2] of both answers."""
+    """Return ORPO's odds ratio loss [B] (Hong et al. 2024, arXiv:2403.07691, equation 6).
+
+    ``means`` [B, 2] are the mean log-probabilities a token of the chosen and the rejected answer, in nats.
+    """
     # A text of probability 1 has no odds; float32 rounds to it from 6e-8 on.
     means = means.clamp(max=-1e-7)
     odds = means - torch.log(-torch.expm1(means))

@@ -85,7 +85,7 @@ class _Evaluation:
         self.spec = parse_spec(str(getattr(contestant, "folder", contestant.name)))
         self.categories = category_specs(dataset.manifest.get("categories", {}), dataset.splits["train"])
         is_withheld = contestant.kind == "endpoint" and not settings.is_flagged_sent
-        flagged = dataset.flagged() if is_withheld else frozenset[str]()
+        flagged = dataset.flagged_ids() if is_withheld else frozenset[str]()
         # An example is sent as a prompt is.
         examples = [row for row in settings.prompting.examples if row.id not in flagged]
         self.prompting = replace(settings.prompting, examples=examples)
@@ -235,8 +235,7 @@ def _likely_tokens(request: Request) -> tuple[int, int]:
 
 def _power_lines(rows: RowsById) -> list[str]:
     """Return in words what the records can show of two models."""
-    # Verdicts come from test where it is asked; it is the first of both by name.
-    judged = min((split for split, _ in rows.values()), default="")
+    judged = "test" if any(split == "test" for split, _ in rows.values()) else "validation"
     clusters: dict[str, set[str]] = defaultdict(set)
     for split, row in rows.values():
         # As in a comparison: raw text has no answer, and that a disliked one became less likely is no loss.

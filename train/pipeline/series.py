@@ -85,7 +85,7 @@ class SeriesRecord(ReportPart, title="A series of runs: runs/ID/series.json."):
     digests: dict[str, str]
     """The SHA-256 of its dataset, with the data of its stages, of its recipe and of its base."""
     recipe_folder: Annotated[str, Field(pattern=r"^[^\x00]*$")]
-    number: Annotated[int, Field(ge=1, le=100)]
+    num_seeds: Annotated[int, Field(ge=1, le=100)]
     """Seeds: of the whole, of each share, or of each choice."""
     members: Annotated[list[Member], Field(min_length=1)]
     selected: str = ""
@@ -122,30 +122,30 @@ def _slug(trial: Mapping[str, Any]) -> str:
 
 
 def start_series(
-    kind: SeriesKind, dataset: Path, recipe: Path | None, *, number: int = 1, variants: Variants | None = None,
+    kind: SeriesKind, dataset: Path, recipe: Path | None, *, num_seeds: int = 1, variants: Variants | None = None,
     settings: Sequence[str] | Mapping[str, Any] = (), base: str | None = None, out: Path | None = None,
     is_dry: bool = False, context: DistributedContext = SINGLE_PROCESS, **shared: Any,
 ) -> Exit:  # fmt: skip
     """Price and run a series; the results go to stdout. Returns FAILED where the judge of a member scored nothing.
 
-    Each of ``variants`` is trained with ``number`` seeds; of a recipe with stages each stage is, with its one. The
+    Each of ``variants`` is trained with ``num_seeds`` seeds; of a recipe with stages each stage is, with its one. The
     arguments are those of `start_run`, ``shared`` its ``is_cached`` and ``report_to``. Raises TrainError as it does,
     where it can be before anything is written.
     """
     folder = context.broadcast_object(out or next_run_folder(dataset))
     check_run_folder(folder)
     loaded, where = load_recipe(recipe, settings, base), (recipe.parent if recipe else Path()).resolve()
-    if loaded.stage and (kind != "seeds" or number > 1):
+    if loaded.stage and (kind != "seeds" or num_seeds > 1):
         message = "the recipe has stages, which are a series of their own"
         raise TrainError("E883 bad-stage", message, "Run them with `train run DATASET --recipe FILE`.")
     if kind == "curve" and loaded.mixing.share != 1:
         message = f"the recipe has mixing.share = {loaded.mixing.share:g}, and a curve takes shares of the whole"
         raise TrainError("E871 bad-series", message, "Remove it from the recipe.")
     # Those of the recipe are kept for a winner, which no choice of a sweep has seen.
-    first = loaded.seed + number * (kind == "sweep")
+    first = loaded.seed + num_seeds * (kind == "sweep")
     members = [
         Member(name=f"{name}-seed-{seed}".removeprefix("-"), changes={**changes, "seed": seed})
-        for name, changes in (variants or {"": {}}).items() for seed in range(first, first + number)
+        for name, changes in (variants or {"": {}}).items() for seed in range(first, first + num_seeds)
     ]  # fmt: skip
     for member in members:
         load_recipe(loaded, member.changes)
@@ -154,7 +154,7 @@ def start_series(
         kind = "stages"
         members = [Member(name=stage.facts.name, changes=stage.changes) for stage in stages]
     record = SeriesRecord(
-        id=folder.name, kind=kind, created=now(), recipe_folder=str(where), number=number, members=members,
+        id=folder.name, kind=kind, created=now(), recipe_folder=str(where), num_seeds=num_seeds, members=members,
         dataset={"path": str(dataset), "name": str(opened.manifest.get("name") or "")},
         digests=_digests(opened, loaded, where, stages),
     )  # fmt: skip
@@ -227,7 +227,7 @@ class Series:
         The members of a curve get the steps of a run on all records, lest data and compute are mixed up. Raises
         TrainError as `prepare` does, and "E871 bad-series" where nothing is there that a sweep is measured on.
         """
-        kind, number, members = self.record.kind, self.record.number, self.record.members
+        kind, num_seeds, members = self.record.kind, self.record.num_seeds, self.record.members
         # An adapter that is continued is not there yet, and decides nothing about the steps.
         sources = [
             (stage.data, load_recipe(self.recipe, {**member.changes, "continue_adapter": False}))
@@ -253,9 +253,9 @@ class Series:
             if not self.dataset.splits["validation"]:
                 message = f"{self.dataset.path} has no validation record, on which a sweep is measured"
                 raise TrainError("E871 bad-series", message, "Export a validation split.")
-            runs = [whole.with_recipe(load_recipe(self.recipe, member.changes)) for member in members[::number]]
+            runs = [whole.with_recipe(load_recipe(self.recipe, member.changes)) for member in members[::num_seeds]]
             # As if the longest trial were the best.
-            runs = [*runs, max(runs, key=BatchSampler.num_tokens)] * number
+            runs = [*runs, max(runs, key=BatchSampler.num_tokens)] * num_seeds
         if kind in ("seeds", "curve"):
             runs *= len(members)
         sizes = sorted(map(len, runs))
@@ -330,7 +330,7 @@ class Series:
                 base = {"base": str(folders[-1].resolve())} if folders else {}
                 folders.append(self._run(member, stage.data, **base))
             return stage_report([stage.facts for stage in self.stages], folders, record.id), folders[-1].name, ""
-        seeds = range(self.recipe.seed, self.recipe.seed + record.number)
+        seeds = range(self.recipe.seed, self.recipe.seed + record.num_seeds)
         if record.kind == "sweep":
             choices, trials = self._try(members), members
             chosen = choose_best(choices).changes
@@ -338,8 +338,8 @@ class Series:
             self._write(members=[*trials, *members])
         folders = [self._run(member, self.dataset) for member in members]
         sides = [read_predictions(folder / PREDICTIONS) for folder in folders]
-        last = {folder.name: Report.load(folder) for folder in folders[-record.number :]}
-        report, selected, advice = pool(last, sides[-record.number :], record.id)
+        last = {folder.name: Report.load(folder) for folder in folders[-record.num_seeds :]}
+        report, selected, advice = pool(last, sides[-record.num_seeds :], record.id)
         if choices:
             report, warning = sweep_report(report, choices, seeds)
             advice = warning or advice
@@ -348,8 +348,8 @@ class Series:
             results = [
                 ShareResult(
                     float(members[n].changes["mixing.share"]), read_run(folders[n])["examples_by_category"],
-                    [tuned for _, tuned in sides[n : n + record.number]],
-                ) for n in range(0, len(folders), record.number)
+                    [tuned for _, tuned in sides[n : n + record.num_seeds]],
+                ) for n in range(0, len(folders), record.num_seeds)
             ]  # fmt: skip
             curve = learning_curve(
                 sides[-1][0], results, seeds, split=report.headline, margin=report.margin,
@@ -360,8 +360,8 @@ class Series:
 
     def _try(self, members: Sequence[Member]) -> list[TrialResult]:
         # What each choice of a sweep scored by seed, nothing where one of its seeds ended with an error.
-        choices, number = list[TrialResult](), self.record.number
-        for trials in (members[start : start + number] for start in range(0, len(members), number)):
+        choices, num_seeds = list[TrialResult](), self.record.num_seeds
+        for trials in (members[start : start + num_seeds] for start in range(0, len(members), num_seeds)):
             changes = {key: value for key, value in trials[0].changes.items() if key not in ("seed", "eval.splits")}
             try:
                 folders = [self._run(trial, self.dataset) for trial in trials]

@@ -57,7 +57,7 @@ def open_stages(recipe: Recipe, folder: Path, dataset: Dataset) -> list[Stage]:
                     "Give it the same scorer in both workspaces, or another name in one.",
                 )  # fmt: skip
     test_sets = {split: [row for data in sources for row in data.splits[split]] for split in ("validation", "test")}
-    flagged = sorted(name for data in sources for name in data.flagged())
+    flagged = sorted(name for data in sources for name in data.flagged_ids())
     stages = list[Stage]()
     for name, stage in zip(names, recipe.stage, strict=True):
         data = opened[stage.data]
@@ -124,7 +124,7 @@ def _open_stage_data(path: Path, name: str, dataset: Dataset) -> Dataset:
         split: [replace(row, id=f"{name}/{row.id}", cluster=f"{name}/{row.cluster}") for row in rows]
         for split, rows in data.splits.items()
     }
-    flagged = sorted(f"{name}/{record}" for record in data.flagged())
+    flagged = sorted(f"{name}/{record}" for record in data.flagged_ids())
     return replace(data, splits=splits, manifest=data.manifest | {"flagged": flagged})
 
 

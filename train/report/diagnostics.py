@@ -218,7 +218,7 @@ def preferences(
         heads=("category", "n", "moved so", "95 %", "nats", "rough 95 %", "likelier", "characters"),
         rows=[[name, *_preference_cells(groups[name])] for name in names] + [["ALL", *_preference_cells(everything)]],
     )  # fmt: skip
-    return [table], _likelier(everything)
+    return [table], _reward_accuracy(everything)
 
 
 def _preference_cells(group: Sequence[Twins]) -> list[str]:
@@ -231,7 +231,7 @@ def _preference_cells(group: Sequence[Twins]) -> list[str]:
         fit = fit_two_way(parts)
         nats = [format_number(fit.mean, is_share=False, sign=True),
                 format_interval(estimate(fit.mean, fit.interval()), is_share=False, sign=True)]  # fmt: skip
-    likelier = _likelier(group)
+    likelier = _reward_accuracy(group)
     lengths = [[len(side.text or "") for side in twins] for twins in group if all(side.is_generated for side in twins)]
     base, *tuned = np.array(lengths).mean(axis=0) if lengths else [0.0]
     return [
@@ -257,7 +257,8 @@ def _twin_parts(group: Sequence[Twins], values: Sequence[Sequence[float]]) -> st
     return stats.cluster_parts(columns, [1.0] * len(values), [twins[0].cluster for twins in group])
 
 
-def _likelier(group: Sequence[Twins]) -> Change | None:
+def _reward_accuracy(group: Sequence[Twins]) -> Change | None:
+    # The share of pairs whose chosen answer became likelier than the rejected one: the field's reward accuracy.
     margins = [[reward_margin(side) for side in twins] for twins in group]
     is_likelier = np.array([each for each in margins if None not in each], dtype=float) > 0
     if not is_likelier.size:

@@ -146,7 +146,7 @@ def announce_judge(recipe: Recipe, dataset: Dataset, categories: Mapping[str, Ca
     judge = recipe.eval.judge
     if judge.url is None:
         return
-    flagged: frozenset[str] = frozenset() if judge.send_flagged else dataset.flagged()
+    flagged: frozenset[str] = frozenset() if judge.send_flagged else dataset.flagged_ids()
     splits: Counter[str] = Counter(
         split
         for split in ("validation", "test") if split in recipe.eval.splits
@@ -182,7 +182,7 @@ def judge_answers(
     ]  # fmt: skip
     # Those that no other scorer judges come first, then a fixed order: the same records are sent when a run is resumed.
     pairs.sort(key=lambda p: (not _is_scored_by_it(p[0].category, categories), _rank(p[0])))
-    flagged: frozenset[str] = frozenset() if options.send_flagged else dataset.flagged()
+    flagged: frozenset[str] = frozenset() if options.send_flagged else dataset.flagged_ids()
     chosen = [p for p in pairs if p[0].id not in flagged][: options.max_records]
     # Two equal texts are a tie without asking, and cost nothing.
     sent = [p for p in chosen if p[0].text != p[1].text]

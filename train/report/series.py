@@ -108,9 +108,9 @@ def _widen_result(row: CategoryResult, model: TwoWay | None, num_tests: int) -> 
 def pool(
     reports: Mapping[str, Report], sides: Sequence[tuple[Side, Side]], name: str
 ) -> tuple[Report, str, str]:  # fmt: skip
-    """Return one report, called ``name``, of runs that differ in the seed, the best run, and what is said of taking it.
+    """Return one report, called ``name``, of runs that differ in the seed, the name of the best run, and the advice.
 
-    ``sides`` are base and tuned of each of ``reports``, which are by the names of the runs.
+    ``reports`` are by the names of the runs, and ``sides`` are base and tuned of each, in the same order.
     """
     exam = Exam([[tuned] for _, tuned in sides], "run behind these figures")
     selected = list(reports)[exam.best]

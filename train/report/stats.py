@@ -175,7 +175,11 @@ def difference_interval(
 
 
 def change_parts(base: Sequence[float], tuned: Sequence[float], clusters: Sequence[str]) -> tuple[Floats, float]:
-    """Return each cluster's part in the mean difference, [clusters], and the mean square of seen and unseen changes."""
+    """Return each cluster's part in the mean difference, [clusters], and the mean square of a change.
+
+    The mean square counts `_UNSEEN` changes of 1 that nobody saw beside those that were seen, so that it is not 0 where
+    nothing changed.
+    """
     differences = [after - before for before, after in zip(as_floats(base), as_floats(tuned), strict=True)]
     parts = cluster_parts([differences], [1.0] * len(differences), clusters)[:, 0]
     num_changed = np.count_nonzero(np.abs(sums_by_cluster(clusters, differences)) > 1e-12)
@@ -413,13 +417,14 @@ _MOST_EXACT = 400
 """Changed records above which the power of the exact test is taken to be normal."""
 
 
-def detectable_effect(half: float, tail: float) -> float | None:
-    """Return the smallest difference that 80 % of all runs would show where an interval reaches ``half`` to each side.
+def detectable_effect(half: float, alpha: float) -> float | None:
+    """Return the minimum detectable effect at 80 % power where a two-sided interval at level ``alpha`` has half-width
+    ``half``.
 
-    As (z_tail + z_power) standard errors, of which the interval, which misses the truth in a share of ``tail``, has
-    z_tail. None where that is more than there is, one.
+    That is z(1 - alpha / 2) + z(0.8) standard errors, of which ``half`` is the first part. None where it is above 1,
+    the largest difference of two scores.
     """
-    effect = half * float(1 + ndtri(_POWER) / ndtri(1 - tail / 2))
+    effect = half * float(1 + ndtri(_POWER) / ndtri(1 - alpha / 2))
     return effect if effect <= 1 else None
 
 

@@ -103,7 +103,7 @@ class Conversation:
         before = (span[1] for span in reversed(self.contents[:turn]) if span)
         return next(before, 0), next((span[0] for span in self.contents[turn + 1 :] if span), len(self.text))
 
-    def with_contents(self, messages: list[dict[str, Any]], text: str) -> Conversation | None:
+    def fill(self, messages: list[dict[str, Any]], text: str) -> Conversation | None:
         """Return this shape with the contents of ``messages``; None where ``text`` differs in more than them."""
         first, *afters = self.pieces
         if not text.startswith(first):
@@ -192,7 +192,7 @@ class SafeTemplate:
         """
         text, start = rendering
         bare = [{**message, "content": bool(message["content"])} for message in messages]
-        conversation = self._shape(json.dumps([bare, tools, answers])).with_contents(messages, text)
+        conversation = self._shape(json.dumps([bare, tools, answers])).fill(messages, text)
         # What is generated from may depend on contents, too.
         if conversation is not None and (start == conversation.last_turn.start or not self.has_opening):
             return conversation
