@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +47,7 @@ def command(
 
     Example: curate redact my-data --terms people.txt --dry-run
     """
-    from curate.checks.redact import Placeholders, Redaction, Redactor, Terms, placeholders_in, read_terms
+    from curate.checks.redact import Placeholders, Redaction, Redactor, Terms, read_terms
     from curate.checks.spans import with_values_hidden
     from curate.jsonl.rewrite import diff_of
     from curate.project.applied import save_rewrites
@@ -57,9 +57,8 @@ def command(
 
     root, files = _input(list(paths) or [Path()])
     placeholders = Placeholders()
-    for path in files:
-        # The numbers of an earlier run must not mean another value.
-        placeholders.reserve(placeholders_in(path, root))
+    # The numbers of an earlier run must not mean another value.
+    placeholders.reserve(_taken(files, root))
     run = Redaction(
         files, Redactor(placeholders, read_terms(terms) if terms else Terms([])),
         # It says which strings are names, and so stay.
@@ -85,6 +84,19 @@ def command(
     is_left = _tell_left(summary, _sensitive_decisions(root, find_kinds))
     has_copies = root is not None and _tell_copies(root, find_kinds)
     return Exit.FINDINGS if is_left or has_copies or (diff and summary.num_changed) else Exit.OK
+
+
+def _taken(files: Sequence[Path], root: Path | None) -> Iterator[str]:
+    """Yield the placeholders in the files, and in all records and decisions of their workspace."""
+    from curate.checks.redact import PLACEHOLDER, placeholders_in
+    from curate.project.journal import frame, read_journal
+    from curate.project.project import open_project
+
+    everything = [*files, *(open_project(root).files() if root else ())]
+    for path in {path.resolve(): path for path in everything}.values():
+        yield from placeholders_in(path, root)
+    for event in read_journal(root)[0] if root else ():
+        yield from PLACEHOLDER.findall(frame(event).decode())
 
 
 def _decided_lines(root: Path) -> Mapping[Path, Mapping[int, str]]:

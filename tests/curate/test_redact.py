@@ -195,6 +195,22 @@ def test_decisions_find_records_whose_text_has_changed(make_workspace: Callable[
     assert not again.remarks()
 
 
+@pytest.mark.parametrize("is_decided", [False, True])
+def test_no_number_of_the_workspace_is_given_out_again(
+    make_workspace: Callable[..., ProjectData], is_decided: bool
+) -> None:
+    workspace = make_workspace([record(EMAIL)])
+    other = written(workspace.root / "data" / "b.jsonl", record("tom.li@parcels.shop", id="r2"))
+    if is_decided:
+        decide(load_data(workspace.root), [Edit("r2", {"output": "[EMAIL_1]"})], by="ana")
+        assert redact(workspace.root / "data" / "a.jsonl") == 0
+    else:
+        assert redact(workspace.root / "data" / "a.jsonl") == 0
+        assert redact(other) == 0
+    texts = [state.record.completion for state in load_data(workspace.root).states()]
+    assert sorted(texts) == ["[EMAIL_1]", "[EMAIL_2]"]
+
+
 def test_decisions_that_hold_values_are_told_of(
     make_workspace: Callable[..., ProjectData], capsys: pytest.CaptureFixture[str]
 ) -> None:

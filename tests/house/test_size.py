@@ -32,7 +32,7 @@ CEILINGS = {
     "curate": Size(401, 233, 0),
     "curate/base": Size(13_541, 9_587, 0),
     "curate/checks": Size(67_480, 44_869, 594),
-    "curate/cli": Size(54_313, 38_161, 0),
+    "curate/cli": Size(54_441, 38_232, 0),
     "curate/formats": Size(69_510, 48_235, 0),
     "curate/jsonl": Size(10_886, 7_734, 0),
     "curate/project": Size(87_172, 59_475, 0),
@@ -45,14 +45,14 @@ CEILINGS = {
     "train/base": Size(5_599, 4_006, 0),
     "train/cli": Size(6_783, 4_339, 0),
     "train/contestants": Size(11_461, 7_807, 0),
-    "train/data": Size(20_173, 14_150, 0),
+    "train/data": Size(20_187, 14_161, 0),
     "train/evaluate": Size(15_517, 10_615, 0),
     "train/loop": Size(7_264, 4_936, 0),
     "train/model": Size(18_159, 12_144, 0),
     "train/pipeline": Size(24_332, 17_139, 0),
     "train/recipe": Size(4_894, 3_644, 0),
     "train/report": Size(30_636, 21_710, 1_150),
-    "tests": Size(696_131, 457_721, 0),
+    "tests": Size(696_388, 457_892, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60
 MAX_LINES_OF_A_FILE = 700

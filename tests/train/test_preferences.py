@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from tests.train.tiny import chat_row, make_tokenizer, pair_row, some_rows, write_dataset
 from train.base.errors import TrainError
 from train.cli import cli
-from train.data.dataset import RatedAnswer, Row, parse_row
+from train.data.dataset import RatedAnswer, Row, open_dataset, parse_row
 from train.data.rendering import Renderer, preference_examples
 from train.evaluate.predictions import Scored
 from train.recipe import Objective, build_recipe
@@ -185,6 +185,9 @@ def test_runs_of_orpo_and_kto(bases: Callable[..., Path], tmp_path: Path) -> Non
     (shown,) = [part for part in report.tables if part.part == "preferences"]
     assert shown.rows[-1][1] == "12"
     assert float(shown.rows[-1][2]) > 0.8
+    said = {row.id: row.digest for rows in open_dataset(one_sided).splits.values() for row in rows}
+    told = list(map(json.loads, (tmp_path / "kto" / "feedback.jsonl").read_text().splitlines()))
+    assert {row["id"]: row["digest"] for row in told} == {name: said[name] for name in said if not name.startswith("test")}
     # No score and no loss is that of an answer which nobody liked, and none of them is held to over-fit.
     assert sum(result.n for result in report.main().categories) == 6
     assert not any(

@@ -152,7 +152,10 @@ class Row:
         """The row with its answer trained where that was not liked, as who learns from verdicts reads it."""
         if self.is_liked is not False:
             return self
-        return replace(self, messages=[*(self.messages or ())[: self.first_answer], *self.answers[0].messages])
+        row = replace(self, messages=[*(self.messages or ())[: self.first_answer], *self.answers[0].messages])
+        # The record says the same: curation knows nothing of this form.
+        vars(row)["digest"] = self.digest
+        return row
 
     @property
     def is_liked(self) -> bool | None:
