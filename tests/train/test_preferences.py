@@ -187,7 +187,9 @@ def test_runs_of_orpo_and_kto(bases: Callable[..., Path], tmp_path: Path) -> Non
     assert float(shown.rows[-1][2]) > 0.8
     said = {row.id: row.digest for rows in open_dataset(one_sided).splits.values() for row in rows}
     told = list(map(json.loads, (tmp_path / "kto" / "feedback.jsonl").read_text().splitlines()))
-    assert {row["id"]: row["digest"] for row in told} == {name: said[name] for name in said if not name.startswith("test")}
+    assert {row["id"]: row["digest"] for row in told} == {
+        name: said[name] for name in said if not name.startswith("test")
+    }
     # No score and no loss is that of an answer which nobody liked, and none of them is held to over-fit.
     assert sum(result.n for result in report.main().categories) == 6
     assert not any(
