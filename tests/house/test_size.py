@@ -42,7 +42,7 @@ CEILINGS = {
     "curate/similarity": Size(46_506, 31_444, 0),
     "curate/tui": Size(109_133, 74_248, 338),
     "train": Size(147, 89, 0),
-    "train/base": Size(5_599, 4_006, 0),
+    "train/base": Size(5_603, 4_008, 0),
     "train/cli": Size(6_783, 4_339, 0),
     "train/contestants": Size(11_461, 7_807, 0),
     "train/data": Size(20_187, 14_161, 0),
@@ -52,7 +52,7 @@ CEILINGS = {
     "train/pipeline": Size(24_332, 17_139, 0),
     "train/recipe": Size(4_894, 3_644, 0),
     "train/report": Size(30_636, 21_710, 1_150),
-    "tests": Size(696_388, 457_892, 0),
+    "tests": Size(696_394, 457_895, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60
 MAX_LINES_OF_A_FILE = 700

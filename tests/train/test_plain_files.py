@@ -155,7 +155,7 @@ def test_splits_that_were_supplied_are_kept(tmp_path: Path, way: Callable[..., P
 @pytest.mark.parametrize("way", WAYS)
 def test_a_prompt_in_two_splits_is_refused_with_its_lines(tmp_path: Path, way: Callable[..., Path]) -> None:
     splits = {"train": some(4), "test": [*some(2, "t"), {"prompt": "q  2", "completion": "other"}]}
-    with pytest.raises(TrainError, match=r"1 rows ask.*:[37] \((train|test)\) and .*:[37] \(") as caught:
+    with pytest.raises(TrainError, match=r"1 prompts are in .*:[37] \((train|test)\) and .*:[37] \(") as caught:
         open_dataset(way(tmp_path / "d", splits))
     assert caught.value.code == "E912 bad-dataset"
 
@@ -188,6 +188,7 @@ def test_nulls_that_columns_of_arrow_need_are_no_values(tmp_path: Path) -> None:
         ("{", r"f\.jsonl: line 2 is no whole JSON object"),
         ("{}}", r"f\.jsonl:2: "),
         ('{"prompt": "a", "prompt": "b", "completion": "c"}', r"f\.jsonl:2: a key stands twice"),
+        ('{"prompt": "a", "completion": "b", "n": 1e999}', r"f\.jsonl:2: Out of range"),
         ('{"prompt": "a"}', r"f\.jsonl:2: .*prompt and completion.* has prompt$"),
         ('{"prompt": "a", "completion": null}', r"f\.jsonl:2: .* has prompt, completion \(null\)$"),
         ('{"prompt": 1, "completion": "b"}', r"f\.jsonl:2: prompt must be text or a list of messages"),

@@ -1,4 +1,4 @@
-"""Strict JSON: no key twice, no lone half of a character, not nested too deeply."""
+"""Strict JSON: no key twice, no infinite number, no lone half of a character, not nested too deeply."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parse_object(raw: bytes, location: str) -> dict[str, Any]:
 
     try:
         value = json.loads(raw.decode("utf-8"), object_pairs_hook=unique_members, parse_constant=no_constants)
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
         if depth(value) > MOST_LEVELS:
             raise ValueError(f"nested deeper than {MOST_LEVELS} levels")
     except (ValueError, RecursionError) as error:
