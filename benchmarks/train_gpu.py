@@ -12,7 +12,7 @@ Weights are random. A step is the same 64 rows each time, with prompts of 200 an
 so compiled layers see few shapes. What each row is expected to take is said first, and no row is begun that would not
 end within --budget seconds; those are named.
 
-MFU counts useful work only (`train.pipeline.memory.useful_flops`) against the card's dense bf16 peak, --peak where the
+MFU counts useful work only (`train.pipeline.plan.useful_flops`) against the card's dense bf16 peak, --peak where the
 card is not known. Peak memory is beside one more copy of the base, which the rows of a model share. The loss is that of
 the first step, and must be that of the first row of a method.
 """
