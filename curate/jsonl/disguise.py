@@ -45,6 +45,8 @@ _PACKED: dict[str, bytes | tuple[bytes, ...]] = {
     "PDF": b"%PDF-",
     "HDF5": b"\x89HDF",
 }
+# UTF-32 begins with the mark of UTF-16, so that the longer marks come first.
+_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _POINTERS = (b"version https://git-lfs", b"version https://hawser.github.com/", b"# xet version")
 _PAGES = (b"<!doctype", b"<html", b"<head", b"<!--", b"<?xml")
 # Digits alone could be a number in a table, so that the whole header is looked at.
@@ -71,14 +73,16 @@ def refuse_disguise(head: bytes) -> None:
     text = head.removeprefix(BOM)
     if text.startswith(_POINTERS) or b"/annex/objects/" in head[:64]:
         raise JsonFault("S114", "the file is a pointer to data that was not fetched", 1, "Run `git lfs pull`.")
-    for mark in (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff"):
-        if head.startswith(mark):
-            raise JsonFault("S103", "the file is UTF-16 or UTF-32", 1, "Convert it with `iconv -t UTF-8`.")
     # Without a mark, wide encodings of JSON show by a NUL in every pair of bytes at the start.
     pairs = [head[start : start + 2] for start in range(0, min(8, len(head) - 1), 2)]
     is_json = head[:4].strip(b"\x00")[:1] in (b"{", b"[")
-    if is_json and len(pairs) > 1 and all(0 in pair for pair in pairs):
+    encoding = next((name for mark, name in _MARKS.items() if head.startswith(mark)), "")
+    column = 1
+    if not encoding and is_json and len(pairs) > 1 and all(0 in pair for pair in pairs):
+        encoding = f"UTF-{32 if head[:4].count(0) > 2 else 16}{'LE' if head[0] else 'BE'}"
         column = head.index(0) + 1
-        raise JsonFault("S103", "the file is UTF-16 or UTF-32", column, "Convert it with `iconv -t UTF-8`.")
+    if encoding:
+        fix = f"Convert it with `iconv -f {encoding} -t UTF-8 FILE > NEW`."
+        raise JsonFault("S103", f"the file is {encoding}, not UTF-8", column, fix)
     if text.lstrip().lower().startswith(_PAGES):
         raise JsonFault("S124", "the file is a web page or XML", 1, "Fetch the data file itself.")

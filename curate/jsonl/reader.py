@@ -165,6 +165,7 @@ class Reader:
                 try:
                     refuse_disguise(os.pread(handle, _HEAD_BYTES, 0))
                 except JsonFault as fault:
+                    self.num_lines = 1
                     yield self._finding(fault, 1)
                     return
             yield from self._blocks(handle)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from hashlib import blake2b
@@ -24,6 +25,7 @@ from curate.base.file_guard import MOST_SETTINGS, FileStamp, open_file, read_fil
 from curate.base.record import CurateError, Json, canonical
 from curate.base.storage import make_folder, write_atomic
 from curate.jsonl import Entry, JsonFault, read_entries, strict_loads
+from curate.jsonl.reader import spans
 from curate.jsonl.rewrite import Rewrite
 from curate.jsonl.walker import edited_line, new_line
 from curate.project.claim import claimed
@@ -107,6 +109,18 @@ class SingleFileProject(Project):
             self._write_back()
         return super().reload(on_progress, within)
 
+    def remarks(self) -> list[str]:
+        """Return what is to be known of the file: that it is no lines of UTF-8, and what to type."""
+        fault = self._fault()
+        return [*super().remarks(), *([f"{self._path.name}: {fault.message}. {fault.fix}"] if fault else ())]
+
+    def _fault(self) -> JsonFault | None:
+        try:
+            spans(self._copy, sys.maxsize)
+        except JsonFault as fault:
+            return fault
+        return None
+
     def _save(self, decisions: Sequence[Decision], act: str = "") -> tuple[list[AnyEvent], set[str]]:
         strange = next((decision.op for decision in decisions if decision.op not in _WRITTEN), None)
         if strange is not None:
@@ -145,6 +159,9 @@ class SingleFileProject(Project):
         if not self._path.exists():
             hint = "Nothing was written. Put the file back, then save again."
             raise CurateError("E959 not-rewritten", f"{one_line(str(self._path))} is gone", hint)
+        if fault := self._fault():
+            message = f"nothing was written: in {one_line(str(self._path))} {fault.message}"
+            raise CurateError("E959 not-rewritten", message, fault.fix or WORKSPACE_HINT)
         mode = stat.S_IMODE(self._path.stat().st_mode)
         digest = blake2b()
         before = self._digest or _file_digest(self._path)

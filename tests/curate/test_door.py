@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,28 @@ HEADS = [
 @pytest.mark.parametrize(("raw", "code"), HEADS, ids=lambda value: repr(value)[:20])
 def test_other_files_under_a_record_files_name(raw: bytes, code: str, tmp_path: Path) -> None:
     assert codes(write(tmp_path, raw)) == [code]
+
+
+WIDE = [
+    ("utf-16", b"", "UTF-16"),
+    ("utf-16-be", b"\xfe\xff", "UTF-16"),
+    ("utf-16-le", b"", "UTF-16LE"),
+    ("utf-16-be", b"", "UTF-16BE"),
+    ("utf-32", b"", "UTF-32"),
+    ("utf-32-le", b"", "UTF-32LE"),
+    ("utf-32-be", b"", "UTF-32BE"),
+]
+
+
+@pytest.mark.parametrize(("encoding", "mark", "name"), WIDE)
+def test_what_a_wide_file_is_told_to_type_converts_it(encoding: str, mark: bytes, name: str, tmp_path: Path) -> None:
+    text = '{"a": "caf\u00e9"}\n'
+    path = write(tmp_path, mark + text.encode(encoding))
+    (found,) = read_entries(path)
+    assert isinstance(found, Finding)
+    assert found.fix == f"Convert it with `iconv -f {name} -t UTF-8 FILE > NEW`."
+    words = found.fix.split("`")[1].split()[:5]
+    assert subprocess.run([*words, path], check=True, capture_output=True).stdout.decode() == text
 
 
 def test_conflict_markers_of_all_kinds(tmp_path: Path) -> None:

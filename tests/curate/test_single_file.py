@@ -96,6 +96,21 @@ def test_a_line_that_is_no_record_is_mended_in_the_file(tmp_path: Path) -> None:
         assert len(project.catalog) == 2
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32-be"])
+def test_a_file_that_is_not_utf_8_is_not_written_to(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(f"{_line(1)}\n", encoding=encoding)
+    before = path.read_bytes()
+    with _opened(path) as project:
+        assert project.catalog.num_unread == 1, "Home goes to Validate, not to a first record"
+        assert "iconv -f UTF" in project.remarks()[0]
+        with pytest.raises(CurateError, match="not UTF-8") as raised:
+            project.apply([Add("r9", json.loads(_line(9)))])
+        assert "iconv -f UTF" in raised.value.hint
+        assert path.read_bytes() == before
+        assert not len(project.catalog), "what is not in the file is not decided"
+
+
 def test_what_another_program_wrote_is_not_written_over(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(f"{_line(1)}\n")
