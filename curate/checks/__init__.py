@@ -6,8 +6,7 @@ All are found by looking at the files of this folder, and at plug-ins; nothing i
 are line objects of the shape the check reads, or lengths, and tests run every one of them.
 
 What several checks share is here too: the texts of a record with their JSON pointers (`texts`), its answers
-(`turns`), the masked form in which a value may be named (`masked`), and `EqualKeys`, which finds equal keys among
-millions of records in a few bytes each.
+(`turns`), and `EqualKeys`, which finds equal keys among millions of records in a few bytes each.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from curate.base.record import Finding, Json, Problem, Record, Severity, Source
 from curate.base.registry import Registry, use_plugins
-from curate.checks._reading import AnswerTurn, is_blank, masked, messages_pointer, sensitive, texts, turns
+from curate.checks._reading import AnswerTurn, is_blank, messages_pointer, sensitive, texts, turns
 from curate.checks._sketches import DatasetProblem, EqualKeys, Sketch, Sketches, keys_of, sketch_of
 from curate.jsonl import FAULTS
 from curate.schema.settings import Category, Settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from typing import NamedTuple, TypeVar
@@ -121,20 +122,11 @@ def _answer_pointer(record: Record, text: str) -> str:
     return candidates[-1] if named or len(candidates) == 1 else ""
 
 
-def masked(kind: str, value: str) -> str:
-    """Return how a report may name a sensitive value: its kind, its length, and never more than two characters."""
-    return f"{kind} ({len(value)} characters, {value[:2]!r}...)"
-
-
 def sensitive(record: Record, find: Callable[[str], Iterable[tuple[str, str]]]) -> Iterator[Problem]:
-    """Yield one masked problem a text and kind of what ``find`` sees in it; ``find`` gives (kind, value) pairs."""
+    """Yield one problem a text and kind of what ``find`` sees in it, as (kind, value) pairs; it names no value."""
     for pointer, text in texts(record):
-        by_kind: dict[str, list[str]] = {}
-        for kind, value in find(text):
-            by_kind.setdefault(kind, []).append(value)
-        for kind, values in by_kind.items():
-            more = f" and {len(values) - 1} more" if len(values) > 1 else ""
-            yield Problem(f"contains {masked(kind, values[0])}{more}", pointer)
+        for kind, number in Counter(kind for kind, _ in find(text)).items():
+            yield Problem(f"contains {kind}{f' and {number - 1} more' if number > 1 else ''}", pointer)
 
 
 def is_blank(text: str) -> bool:

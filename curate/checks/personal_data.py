@@ -305,6 +305,6 @@ def personal_data(record: Record, settings: Settings) -> Iterator[Problem]:
     those identify nobody and are not reported (example.com, 192.0.2.0/24, 555-0100 to 555-0199), nor are mailboxes of
     roles such as support@ and toll-free numbers. Cards and IBANs must pass their check digits, other numbers the rules
     of their plan. A text that is JSON, such as the arguments of a tool call, is read as what its strings say. Messages
-    show the kind, the length and two characters, never the value.
+    show the kind, nothing of the value.
     """
     yield from sensitive(record, find)

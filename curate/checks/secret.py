@@ -181,6 +181,6 @@ def secret(record: Record, settings: Settings) -> Iterator[Problem]:
 
     Whoever gets the data, or a model trained on it, gets the key. Revoke it where it was issued, then replace it by a
     placeholder such as <API_KEY>. Known prefixes are matched with their length; entropy and a list of words tell
-    placeholders apart. Messages show the kind, the length and two characters, never the value.
+    placeholders apart. Messages show the kind, nothing of the value.
     """
     yield from sensitive(record, find)

@@ -142,7 +142,8 @@ class Chord:
             self._box = None
 
     def _show(self) -> None:
-        if self._box is not None:
+        # What was due before it was stopped may come all the same.
+        if self._box is not None or not self.is_waiting:
             return
         words = [f"{key_name(key):>2}  {word}" for key, (word, _) in self._endings().items()]
         self._box = WhichKey(Text("\n".join(words)))

@@ -23,7 +23,6 @@ from curate.checks import (
     _sketches,
     discover,
     is_blank,
-    masked,
     sketch_of,
     texts,
     turns,
@@ -171,12 +170,6 @@ def test_iban_notices_any_single_wrong_character(account: str, data: st.DataObje
 )
 def test_iban_refuses(text: str) -> None:
     assert not is_iban(text)
-
-
-@given(anything)
-def test_mask_shows_two_characters_at_most(text: str) -> None:
-    shown = masked("kind", text)
-    assert shown == f"kind ({len(text)} characters, {text[:2]!r}...)"
 
 
 @given(st.text(alphabet="ab", max_size=20))

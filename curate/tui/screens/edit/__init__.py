@@ -78,6 +78,7 @@ class EditScreen(ProjectScreen):
         self._listing: Listing | None = None  # The list that the record was opened from.
         self._opened: dict[str, Any] = {}  # What `arrive` was called with for the entry of the list.
         self._following: dict[str, Any] | None = None  # What to open once a line is written.
+        self._is_resting = False  # Whether the record that is being opened gets no cursor in a text.
         self._saving_draft = Pause(self)
         self._waiting: dict[str, Any] | None = None
         self._side = EditSide()
@@ -317,10 +318,13 @@ class EditScreen(ProjectScreen):
 
     async def _acted(self, done: str) -> None:
         self.app.log_command(self.equal_command(), done)
+        # With the cursor in a text, the u that undoes would be typed into it.
         if self._listing:
+            self._is_resting = self._following is not None
             await self._go_on()
-        else:
-            self._finding_line.examine(self.project)
+        elif (view := self._form_view()) is not None:
+            view.leave_field()
+        self._finding_line.examine(self.project)
         self.tell(f"{done} (u undoes)")
 
     def on_finding_line_fixed(self, event: FindingLine.Fixed) -> None:
@@ -491,6 +495,10 @@ class EditScreen(ProjectScreen):
                 raw.go_to_start()
             if (view := self._form_view()) is not None:
                 await (view.sheet.focus_pointer(pointer) if pointer else view.go_to_start())
+                if self._is_resting:
+                    # Textual gives the focus a moment later, and in turn.
+                    self._is_resting = False
+                    self.app.call_later(view.leave_field)
 
     @property
     def _finding_line(self) -> FindingLine:

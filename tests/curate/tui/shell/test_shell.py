@@ -57,6 +57,10 @@ def test_the_box_of_keys_comes_late_and_goes(workspace, make_app, drive, screen_
         await settled(pilot)
         assert "p  Probe" not in screen_text(pilot.app)
         assert pilot.app.current_mode == "home"
+        # A timer that was due when the second key came cannot be stopped any more.
+        pilot.app._chord._show()
+        await settled(pilot)
+        assert "p  Probe" not in screen_text(pilot.app)
 
     drive(make_app(workspace), story)
 
