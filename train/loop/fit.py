@@ -102,7 +102,6 @@ def fit(
             trainer.optimizer.step(lr)
             state.step += 1
             log.add(step, lr, AsyncScalars(loss, norm), step_began)
-
             is_due = state.step == num_steps or state.step % checkpoint_interval(recipe, num_steps) == 0
             must_save = not context.max(stop.exit_code) and _evaluate(trainer, state, log, validation)
             if must_save or is_due:
