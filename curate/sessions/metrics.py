@@ -156,7 +156,7 @@ class Metrics:
                 )
             case "checkpoint":
                 self.checkpoint = step
-            case "start":
+            case "start" | "resume":
                 # A run that is resumed goes on after its end.
                 self.num_steps, self.end = _whole(event["of"]), None
             case "end":

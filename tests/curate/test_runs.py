@@ -179,6 +179,9 @@ def test_metrics_are_read_as_they_come(tmp_path):
     write_metrics(tmp_path, end)
     metrics.read()
     assert (metrics.end.step, metrics.end.stopped) == (2, 143)
+    write_metrics(tmp_path, start_event | {"event": "resume", "step": 2})
+    metrics.read()
+    assert (metrics.end, metrics.num_unreadable) == (None, 0)
 
 
 def test_metrics_that_a_resumed_run_has_replaced_are_read_anew(tmp_path):

@@ -354,6 +354,7 @@ def test_a_signal_finishes_the_step_and_leaves_a_checkpoint(tmp_path: Path, numb
     assert found is not None
     resumed, result = _fit(tmp_path / "run", {}, resume=found)
     assert (result.step, result.stop_code) == (12, None)
+    assert result.step_seconds > found.progress["step_seconds"] > 0
     assert sha256_of_tensors(trainable_tensors(resumed)) == sha256_of_tensors(trainable_tensors(whole))
 
 

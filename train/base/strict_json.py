@@ -66,5 +66,8 @@ def depth(value: Any) -> int:
 
 def raise_bad_dataset(location: str, fault: str) -> NoReturn:
     """Raise TrainError "E912 bad-dataset" about the line ``location``."""
-    hint = "Fix this line; where `curate export` wrote it, fix its record and export again."
+    hint = (
+        "Fix this line; where `curate export` wrote it, fix its record and export again. "
+        "Raw data first goes through `curate init`."
+    )
     raise TrainError("E912 bad-dataset", f"{location}: {fault}", hint)

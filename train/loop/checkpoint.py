@@ -56,6 +56,10 @@ class TrainingState:
     """Why early stopping ended the run before its last step."""
     forgot: float | None = None
     """The rise of the bits of general text over the base, as a share, where the run ended for it."""
+    seconds: float = 0.0
+    """Of training, with its evaluations and checkpoints, over all processes of the run."""
+    step_seconds: float = 0.0
+    """Of the steps alone."""
 
     def progress(self) -> dict[str, Any]:
         """Return the state as progress.json has it."""

@@ -110,8 +110,8 @@ class RunEstimate:
 class StepLog:
     """Writes an event for each step once its loss and gradient norm have arrived.
 
-    ``seconds`` are those of all steps so far. On a GPU the log is one step late: reading a step's
-    numbers waits until the device has taken it, so by then the next step must be under way.
+    On a GPU the log is one step late: reading a step's numbers waits until the device has taken it, so by then the next
+    step must be under way.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class StepLog:
         self.sampler, self.state, self.write_event, self.expected = sampler, state, write_event, expected
         self.placement = placement
         self.peak_flops = placement.context.world_size * (peak_flops(placement.device) or math.inf)
-        self.slowdown, self.seconds = 1.0, 0.0
+        self.slowdown = 1.0
         self._pending: deque[tuple[Step, AsyncScalars, float, int, dict[str, Any]]] = deque()
         self._read_at = -math.inf
         # Of the last steps alone: a laptop that slept would spoil an estimate over the whole run.
@@ -155,7 +155,7 @@ class StepLog:
                 )  # fmt: skip
             now = time.monotonic()
             seconds, self._read_at, self.state.loss = now - max(began, self._read_at), now, loss
-            self.seconds += seconds
+            self.state.step_seconds += seconds
             self._recent.append((seconds, num_tokens))
             self.write_event("step", **fields, loss=loss, grad_norm=norm, **self._figures(number, loss))
 

@@ -38,17 +38,12 @@ class Validation:
 
 @dataclass(kw_only=True)
 class FitResult(TrainingState):
-    """How a run ended: its state then, and the exit code where a signal stopped it.
-
-    ``step_seconds`` are those of the steps alone, of this process since a resume.
-    """
+    """How a run ended: its state then, and the exit code where a signal stopped it."""
 
     num_steps: int
-    seconds: float
     stop_code: Exit | None
     dynamics: Sequence[TrainingDynamics]
     """How each training record was learnt, over the whole run."""
-    step_seconds: float
 
 
 def fit(
@@ -65,9 +60,10 @@ def fit(
 
     Raises TrainError "E930 diverged" (exit 1), naming the records, at the first loss or gradient that is not finite.
     """
-    recipe, context, num_steps, began = sampler.recipe, placement.context, len(sampler), time.monotonic()
+    recipe, context, num_steps = sampler.recipe, placement.context, len(sampler)
     trainer = Trainer(model, sampler, placement, reference)
     state = TrainingState() if resume is None else trainer.restore(resume)
+    began = time.monotonic() - state.seconds
     metrics = run / METRICS if context.is_first else None
     if metrics is not None:
         drop_events_after(metrics, state.step, state.evaluated)
@@ -77,6 +73,7 @@ def fit(
 
         def save() -> int:
             log.flush()
+            state.seconds = time.monotonic() - began
             with context.long_timeout():
                 folder = Checkpoint.save(run, state.progress(), trainer.tensors(), facts or {},
                                          keep=recipe.save_total_limit, context=context)  # fmt: skip
@@ -110,18 +107,21 @@ def fit(
         code = context.max(stop.exit_code)
         if code and saved_step != state.step:
             save()
-        return _end(trainer, state, log, time.monotonic() - began, code)
+        state.seconds = time.monotonic() - began
+        return _end(trainer, state, log, code)
 
 
-def _end(trainer: Trainer, state: TrainingState, log: StepLog, seconds: float, code: int) -> FitResult:
+def _end(trainer: Trainer, state: TrainingState, log: StepLog, code: int) -> FitResult:
     # The first rank to end makes torchrun stop the others, which may still be writing.
     trainer.placement.context.barrier()
-    log.write_event("end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(seconds, 3),
-                     stopped=int(code) or None, early_stop=state.early_stop)  # fmt: skip
+    log.write_event(
+        "end", step=state.step, best_step=state.best_step, tokens=state.tokens, seconds=round(state.seconds, 3),
+        stopped=int(code) or None, early_stop=state.early_stop,
+    )  # fmt: skip
     names = [(example.id, example.category) for example in trainer.sampler.examples]
     return FitResult(
-        **vars(state), num_steps=len(trainer.sampler), seconds=seconds, stop_code=Exit(code) if code else None,
-        step_seconds=log.seconds, dynamics=trainer.dynamics.by_record(names),
+        **vars(state), num_steps=len(trainer.sampler), stop_code=Exit(code) if code else None,
+        dynamics=trainer.dynamics.by_record(names),
     )  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def measure_base(prepared: Prepared, run: Path, *, is_cached: bool) -> tuple[lis
     results = {split: [Scored(**values) for values in each["scored"]] for split, each in cached.items()}
     seconds = math.fsum(each["seconds"] for each in cached.values())
     if missing := [split for split in keys if split not in results]:
-        console.info(f"run {run.name}: measuring the base")
+        console.info(f"run {run.name}: measuring the base {prepared.recipe.base}")
         began = time.monotonic()
         fresh = measure(prepared.model, prepared, run, "base", missing)
         spent = (time.monotonic() - began) / max(1, len(fresh))

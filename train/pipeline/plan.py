@@ -90,7 +90,7 @@ def plan_facts(plan: Plan) -> dict[str, str]:
     method = "LoRA" if plan["trained"] < plan["parameters"] else "full"
     memory = ", ".join(f"{name} {_mb(size)}" for name, size in plan["memory"].items() if name != "total")
     fits = "it fits" if plan["fits"] else f"it does NOT FIT into {USABLE:.0%} of that"
-    time_text = "time not measured; leave --no-measure out to measure three steps"
+    time_text = "time not measured"
     if plan["seconds"] is not None:
         time_text = f"{duration(plan['seconds'])} of training by three steps here"
     if evaluation := plan["num_validations"] * plan["validation_seconds"] + plan["evaluation_seconds"]:
