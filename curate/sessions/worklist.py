@@ -138,7 +138,12 @@ class _Analysis:
                 self._train[record.category or UNCATEGORISED].append(record)
         self._names = {record.id: record for records in self._records.values() for record in records}
         told = [one for one in self._results.outcomes if one.split == "validation"]
-        self._told = [one for one in told if standing_of(project.data.state(one.id), one.digest, pins) == "same"]
+        standings = {one.id: standing_of(project.data.state(one.id), one.digest, pins) for one in told}
+        self._told = [one for one in told if standings[one.id] == "same"]
+        self._ids_in_run: dict[str, set[str]] = defaultdict(set)
+        for one in told:
+            if standings[one.id] != "test":
+                self._ids_in_run[one.category].add(one.id)
         self.num_changed = sum(one.verdict in _WRONG for one in told) - sum(one.verdict in _WRONG for one in self._told)
         self._checks = ProposalChecks(project, lambda record: pins.get(record.id) or record.split or "")
         findings = project.validate(limit=sys.maxsize).findings
@@ -155,7 +160,8 @@ class _Analysis:
             category = self._names[outcome.id].category or UNCATEGORISED
             (wrong if outcome.verdict in _WRONG else right)[category].append(outcome)
         for category, outcomes in sorted(wrong.items(), key=lambda item: (-len(item[1]), item[0])):
-            is_same = {one.category for one in (*outcomes, *right[category])} == {category}
+            # A score is of the records that the category had in the run, as they were then.
+            is_same = self._ids_in_run[category] == {one.id for one in (*outcomes, *right[category])}
             yield self._item(category, outcomes, right[category], scores.get(category) if is_same else None)
 
     def _item(

@@ -106,6 +106,17 @@ def test_each_cause_comes_with_its_figure_and_a_counted_task(make_run):
     assert "6 of 13 validation records wrong, score 0.40" in text
 
 
+def test_a_category_that_lost_a_record_has_no_score(make_run):
+    workspace, rows = make_run(6)
+    moved = next(row["id"] for row in rows["validation"] if row["category"] == "billing")
+    path = workspace.root / "data/a.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines = [line | {"category": "invoices"} if line["id"] == moved else line for line in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    items = {item["category"]: item for item in listed(workspace)["items"]}
+    assert (items["billing"]["num_wrong"], items["billing"]["score"]) == (5, None)
+
+
 def test_a_list_follows_its_records_and_leaves_those_out_that_changed(make_run):
     workspace, rows = make_run(6)
     old = listed(workspace)["items"][0]

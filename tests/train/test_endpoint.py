@@ -521,7 +521,7 @@ def test_a_wait_counts_for_all_requests_and_ends_one_day(stub: Any, monkeypatch:
         server = stub(_busy(retry_after))
         heard = _ask(server.url, *requests, max_concurrency=1, retries=0)
         assert 1 <= len(server.seen) <= num_sent
-        long = ", which asks for 3,600 s: give the same command after that" if num_sent == 1 else ""
+        long = ", which asks to wait 3,600 s" if num_sent == 1 else ""
         assert {one.reason for one in heard if isinstance(one, Unanswered)} == {f"HTTP 429{long}"}
 
 

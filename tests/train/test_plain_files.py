@@ -155,7 +155,7 @@ def test_splits_that_were_supplied_are_kept(tmp_path: Path, way: Callable[..., P
 @pytest.mark.parametrize("way", WAYS)
 def test_a_prompt_in_two_splits_is_refused_with_its_lines(tmp_path: Path, way: Callable[..., Path]) -> None:
     splits = {"train": some(4), "test": [*some(2, "t"), {"prompt": "q  2", "completion": "other"}]}
-    with pytest.raises(TrainError, match=r"1 prompts are in .*:[37] \((train|test)\) and .*:[37] \(") as caught:
+    with pytest.raises(TrainError, match=r"more than one split .1.: .*:[37] \((train|test)\) and .*:[37] \(") as caught:
         open_dataset(way(tmp_path / "d", splits))
     assert caught.value.code == "E912 bad-dataset"
 

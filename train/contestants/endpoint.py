@@ -356,7 +356,7 @@ def _refusal(response: httpx2.Response, raw: bytes) -> RequestError:
     wait = float(retry_after) if re.fullmatch(r"[0-9]{1,9}(\.[0-9]*)?", retry_after) else 0.0
     reason, message = f"HTTP {status}", error_message(raw)
     if wait >= _PATIENCE:
-        reason += f", which asks for {wait:,.0f} s: give the same command after that"
+        reason += f", which asks to wait {wait:,.0f} s"
     if 300 <= status < 400:
         message = f"it leads to {console.visible(response.headers.get('location', ''))}, and no redirect is followed"
     is_busy = status == 429 or (status >= 500 and wait > 0)

@@ -73,7 +73,7 @@ def choose_splits(path: Path, lines: Sequence[dict[str, Any]]) -> str:
         if (one := first[line["cluster"]])["split"] != line["split"]:
             shared.append(f"{one['source']} ({one['split']}) and {line['source']} ({line['split']})")
     if shared:
-        message = f"{path}: {len(shared):,} prompts are in more than one split: {'; '.join(shared[:10])}"
+        message = f"{path}: prompts that are in more than one split ({len(shared):,}): {'; '.join(shared[:10])}"
         hint = "Leave one of each out, or give all rows without splits: a hash of the prompt then splits them."
         raise TrainError("E912 bad-dataset", message, hint)
     return "its splits were supplied"
