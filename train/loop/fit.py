@@ -80,10 +80,7 @@ def fit(
             write_event("checkpoint", step=state.step, path=folder.name)
             return state.step
 
-        # The base's samples, which are answered once, before the first step.
-        samples = list(validation.base.samples) if validation and not state.step else []
-        write_event("resume" if state.step else "start", step=state.step, of=num_steps, examples=len(sampler.examples),
-                     lr=trainer.optimizer.peak_lr, **({"samples": samples} if samples else {}))  # fmt: skip
+        _write_start(trainer, state, log, validation)
         # A signal puts off the evaluation that is due after its step.
         if _evaluate(trainer, state, log, validation):
             saved_step = save()
@@ -109,6 +106,16 @@ def fit(
             save()
         state.seconds = time.monotonic() - began
         return _end(trainer, state, log, code)
+
+
+def _write_start(trainer: Trainer, state: TrainingState, log: StepLog, validation: Validation | None) -> None:
+    # The base's samples, which are answered once, before the first step.
+    samples = list(validation.base.samples) if validation and not state.step else []
+    log.write_event(
+        "resume" if state.step else "start", step=state.step, of=len(trainer.sampler),
+        examples=len(trainer.sampler.examples), lr=trainer.optimizer.peak_lr,
+        **({"samples": samples} if samples else {}),
+    )  # fmt: skip
 
 
 def _end(trainer: Trainer, state: TrainingState, log: StepLog, code: int) -> FitResult:

@@ -175,7 +175,7 @@ def test_a_record_is_dropped_or_excused(found: Any, edit_story: Any, settled: Se
         await pilot.press("ctrl+r", "escape")
         await settled(pilot)
         assert not isinstance(pilot.app.screen, Remedies)
-        await type_in(pilot, "x")
+        await pilot.press("enter", "x")
         await pilot.press("ctrl+r")
         await settled(pilot)
         assert "What you typed is not saved yet." in screen_text(pilot.app)
