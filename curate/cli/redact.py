@@ -58,7 +58,7 @@ def command(
     root, files = _input(list(paths) or [Path()])
     placeholders = Placeholders()
     # The numbers of an earlier run must not mean another value.
-    placeholders.reserve(_taken(files, root))
+    placeholders.reserve(_used_placeholders(files, root))
     run = Redaction(
         files, Redactor(placeholders, read_terms(terms) if terms else Terms([])),
         # It says which strings are names, and so stay.
@@ -86,7 +86,7 @@ def command(
     return Exit.FINDINGS if is_left or has_copies or (diff and summary.num_changed) else Exit.OK
 
 
-def _taken(files: Sequence[Path], root: Path | None) -> Iterator[str]:
+def _used_placeholders(files: Sequence[Path], root: Path | None) -> Iterator[str]:
     """Yield the placeholders in the files, and in all records and decisions of their workspace."""
     from curate.checks.redact import PLACEHOLDER, placeholders_in
     from curate.project.journal import frame, read_journal

@@ -139,12 +139,12 @@ class _Analysis:
         self._names = {record.id: record for records in self._records.values() for record in records}
         told = [one for one in self._results.outcomes if one.split == "validation"]
         standings = {one.id: standing_of(project.data.state(one.id), one.digest, pins) for one in told}
-        self._told = [one for one in told if standings[one.id] == "same"]
+        self._unchanged = [one for one in told if standings[one.id] == "same"]
         self._ids_in_run: dict[str, set[str]] = defaultdict(set)
         for one in told:
             if standings[one.id] != "test":
                 self._ids_in_run[one.category].add(one.id)
-        self.num_changed = sum(one.verdict in _WRONG for one in told) - sum(one.verdict in _WRONG for one in self._told)
+        self.num_changed = sum(one.verdict in _WRONG and standings[one.id] != "same" for one in told)
         self._checks = ProposalChecks(project, lambda record: pins.get(record.id) or record.split or "")
         findings = project.validate(limit=sys.maxsize).findings
         self._num_answered = _num_answered(project)
@@ -155,7 +155,7 @@ class _Analysis:
         scores = {row["category"]: row["tuned"]["value"] for row in self._results.categories_of("validation")}
         wrong: dict[str, list[Outcomes]] = defaultdict(list)
         right: dict[str, list[Outcomes]] = defaultdict(list)
-        for outcome in self._told:
+        for outcome in self._unchanged:
             # What is to be written belongs to the category that it is in by now.
             category = self._names[outcome.id].category or UNCATEGORISED
             (wrong if outcome.verdict in _WRONG else right)[category].append(outcome)

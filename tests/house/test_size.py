@@ -38,7 +38,7 @@ CEILINGS = {
     "curate/project": Size(87_279, 59_566, 0),
     "curate/scale": Size(3_470, 2_294, 0),
     "curate/schema": Size(33_185, 23_212, 0),
-    "curate/sessions": Size(83_516, 57_016, 0),
+    "curate/sessions": Size(83_510, 57_011, 0),
     "curate/similarity": Size(46_506, 31_444, 0),
     "curate/tui": Size(109_190, 74_289, 338),
     "train": Size(147, 89, 0),

@@ -88,7 +88,7 @@ def _shares(text: str) -> dict[str, dict[str, float]]:
 
 @cli.command()
 @takes_a_run
-@click.option("--at", "variants", type=_shares, default="25,50,100", metavar="25,50,100", help="Percents of the data.")
+@click.option("--at", "variants", type=_shares, default="25,50,100", metavar="P,P,100", help="By default 25,50,100.")
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Runs on each share.")
 def curve(seeds: int, **options: Any) -> Exit:
     """Estimate, by category, what twice the records would gain.

@@ -235,13 +235,13 @@ def _likely_tokens(request: Request) -> tuple[int, int]:
 
 def _power_lines(rows: RowsById) -> list[str]:
     """Return in words what the records can show of two models."""
-    judged = "test" if any(split == "test" for split, _ in rows.values()) else "validation"
+    reported = "test" if any(split == "test" for split, _ in rows.values()) else "validation"
     clusters: dict[str, set[str]] = defaultdict(set)
     for split, row in rows.values():
         # As in a comparison: raw text has no answer, and that a disliked one became less likely is no loss.
-        if split == judged and row.messages and row.is_liked is not False:
+        if split == reported and row.messages and row.is_liked is not False:
             clusters[format_category(row.category)].add(row.cluster)
-    lines = [f"what {judged} can show of two models in 80 % of all tries, if one answer in ten is scored otherwise:"]
+    lines = [f"what {reported} can show of two models in 80 % of all tries, if one answer in ten is scored otherwise:"]
     for name, size in sorted((name, len(each)) for name, each in clusters.items()):
         changed = round(size * _CHANGED)
         effect = minimum_detectable_effect([1.0] * changed + [0.0] * (size - changed), len(clusters))
