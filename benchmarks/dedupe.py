@@ -16,6 +16,7 @@ million records. Peers are used where they are installed: pip install rensa data
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import resource
@@ -39,20 +40,14 @@ BLOCK = 1024
 Flags = np.ndarray
 
 
-def ours_exact(texts: list[str], *, is_compiled: bool = True) -> Callable[[], Flags]:
+def ours_exact(texts: list[str]) -> Callable[[], Flags]:
     """Exact groups of texts, normalisation included."""
-    from curate.similarity.dedupe.kernels import kernels_for
     from curate.similarity.dedupe.near import firsts
-    from curate.similarity.dedupe.shingles import storable
-
-    def keys_of(block: list[str]) -> np.ndarray:
-        return kernels_for(0, is_compiled).clean(block).keys
-
-    keys_of(texts[:10])
+    from curate.similarity.dedupe.words import flattened, storable, text_keys
 
     def run() -> Flags:
-        keys = [keys_of(storable(texts[low : low + BLOCK])) for low in range(0, len(texts), BLOCK)]
-        first = firsts(np.concatenate(keys))
+        blocks = (texts[low : low + BLOCK] for low in range(0, len(texts), BLOCK))
+        first = firsts(np.concatenate([text_keys(flattened(storable(block))) for block in blocks]))
         return np.bincount(first, minlength=len(first))[first] > 1
 
     return run
@@ -69,28 +64,24 @@ def python_set(texts: list[str]) -> Callable[[], Flags]:
     return run
 
 
-def ours(texts: list[str], *, is_compiled: bool) -> Callable[[], Flags]:
+def ours(texts: list[str]) -> Callable[[], Flags]:
     """Exact groups, near links verified by exact Jaccard, and clusters of both, of one text a record."""
     from curate.similarity.dedupe import Method, components
-    from curate.similarity.dedupe.kernels import kernels_for
     from curate.similarity.dedupe.near import compare_texts, firsts
-    from curate.similarity.dedupe.shingles import Spans, storable
-    from curate.similarity.dedupe.stages import Stages
+    from curate.similarity.dedupe.shingles import Spans
+    from curate.similarity.dedupe.words import flattened, storable, text_keys, word_hashes
 
-    kernels = kernels_for(0, is_compiled)
     method = Method(NGRAM, THRESHOLD)
 
     def run(some: list[str] = texts) -> Flags:
-        blocks = [kernels.clean(storable(some[low : low + BLOCK])) for low in range(0, len(some), BLOCK)]
-        keys = np.concatenate([block.keys for block in blocks])
-        lengths = np.concatenate([block.words.lengths for block in blocks])
-        tokens = np.concatenate([block.words.hashes for block in blocks])
-        ends = np.cumsum(lengths)
-        spans = Spans(tokens, ends - lengths, ends)
-        first = firsts(keys)
-        near = compare_texts("record", spans, keys, method, kernels, Stages(), lambda *_: None)
-        left, right, _ = near.texts.spread(near.links)
-        roots = components(len(some), np.concatenate([first, left]), np.concatenate([np.arange(len(some)), right]))
+        blocks = [flattened(storable(some[low : low + BLOCK])) for low in range(0, len(some), BLOCK)]
+        keys, words = np.concatenate(list(map(text_keys, blocks))), list(map(word_hashes, blocks))
+        ends = np.cumsum(np.concatenate([block.lengths for block in words]))
+        spans = Spans(np.concatenate([block.hashes for block in words]), np.append(0, ends[:-1]), ends)
+        near = compare_texts(spans, keys, method, itertools.starmap)
+        left = np.concatenate([firsts(keys), near.first[near.links.left]])
+        right = np.concatenate([np.arange(len(some)), near.first[near.links.right]])
+        roots = components(len(some), left, right)
         return np.bincount(roots, minlength=len(roots))[roots] > 1
 
     run(texts[:50])
@@ -107,10 +98,10 @@ def ours_product(prompts: list[str], completions: list[str]) -> Callable[[], Fla
     for n, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
         turns = ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
         records.append(Record(f"r{n}", "instruction", Source("made", n), {}, prompt, completion, messages=turns))
-    find_duplicates(records[:50], DedupeSettings(), is_compiled=True)
+    find_duplicates(records[:50], DedupeSettings())
 
     def run() -> Flags:
-        found = find_duplicates(records, DedupeSettings(), is_compiled=True)
+        found = find_duplicates(records, DedupeSettings())
         named = {name for pair in found.pairs for name in (pair.record, pair.keeper)}
         named |= {name for pair in found.conflicts for name in (pair.record, pair.other)}
         return np.array([record.id in named for record in records])
@@ -179,16 +170,12 @@ def datasketch(texts: list[str]) -> Callable[[], Flags]:
 
 def ways() -> dict[str, str]:
     """Return the ways that can be run here: name, and what its ratio is taken of."""
-    found = {"python set": "exact", "ours, exact, numpy": "exact"}
-    if has_numba := find_spec("numba") is not None:
-        found["ours, exact"] = "exact"
-        found["ours"] = "near"
-    found["ours, numpy"] = "near"
+    found = {"python set": "exact", "ours, exact": "exact", "ours": "near"}
     if find_spec("rensa"):
         found |= {"rensa, flat": "near", "rensa, tokens": "near"}
     if find_spec("datasketch"):
         found["datasketch"] = "near"
-    return found | ({"ours, product": "product"} if has_numba else {})
+    return found | {"ours, product": "product"}
 
 
 def one(name: str, path: Path, out: Path) -> None:
@@ -199,9 +186,7 @@ def one(name: str, path: Path, out: Path) -> None:
     run = {
         "python set": lambda: python_set(raw),
         "ours, exact": lambda: ours_exact(raw),
-        "ours, exact, numpy": lambda: ours_exact(raw, is_compiled=False),
-        "ours": lambda: ours(plain, is_compiled=True),
-        "ours, numpy": lambda: ours(plain, is_compiled=False),
+        "ours": lambda: ours(plain),
         "ours, product": lambda: ours_product(prompts, completions),
         "rensa, flat": lambda: rensa_flat(plain),
         "rensa, tokens": lambda: rensa_tokens(plain),

@@ -65,9 +65,9 @@ FAULTS = [
     ),
     Fault(
         "curate/similarity/dedupe/near.py",
-        "is_near = scores >= threshold",
-        "is_near = scores > threshold",
-        "curate/test_dedupe.py curate/test_dedupe_kernels.py",
+        "pairs.take(pairs.scores >= threshold)",
+        "pairs.take(pairs.scores > threshold)",
+        "curate/test_dedupe.py",
     ),
     Fault(
         "curate/project/fold.py",

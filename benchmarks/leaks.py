@@ -38,13 +38,7 @@ from curate.similarity.leaks.words import words_of
 
 GROWTH = """
 import json, random, resource, sys, time
-count, way = int(sys.argv[1]), sys.argv[2]
-if way == "numba":
-    # As in an export, which has compared all records with compiled loops before.
-    from curate.similarity.dedupe.kernels import kernels_for
-    kernels_for(0, is_compiled=True).clean(["a"])
-if way == "numpy":
-    sys.modules["numba"] = None
+count = int(sys.argv[1])
 import repeats
 from curate.base.record import Record, Source
 from curate.project.plan import LeakJudge, compare_splits
@@ -251,7 +245,7 @@ def show(title: str, pool: Sequence[Record], exam: Sequence[Record], truth: dict
 def grow(counts: Sequence[int], before: Path | None, rounds: int) -> None:
     """Print the CPU seconds and the memory of a search by size, the median of some rounds, and how they grow."""
     here = Path(__file__).resolve().parent
-    ways = {"numba": here.parent, "numpy": here.parent} | ({"before": before.resolve()} if before else {})
+    ways = {"ours": here.parent} | ({"before": before.resolve()} if before else {})
     print(f"{'records':>9} {'way':7} {'CPU s':>8} {'us a record':>12} {'MB':>6} {'exponent':>9}")
     last: dict[str, tuple[int, float]] = {}
     for count in counts:
@@ -261,7 +255,7 @@ def grow(counts: Sequence[int], before: Path | None, rounds: int) -> None:
             for way, checkout in ways.items():
                 paths = {"PYTHONPATH": os.pathsep.join(map(str, (checkout, here)))}
                 # The folder that this is called from may hold a `curate` of its own.
-                command = [sys.executable, "-P", "-c", GROWTH, str(count), way]
+                command = [sys.executable, "-P", "-c", GROWTH, str(count)]
                 done = subprocess.run(command, env=os.environ | paths, capture_output=True, text=True, check=True)
                 size, seconds, grown, said = json.loads(done.stdout)
                 runs[way].append((seconds, grown))

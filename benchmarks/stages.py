@@ -35,7 +35,6 @@ ROOMS = {
     "curate/schema": "schema",
     "curate/similarity/dedupe/blocks": "columns: texts, words, keys",
     "curate/similarity/dedupe/shingles": "columns: texts, words, keys",
-    "curate/similarity/dedupe/kernels": "columns: texts, words, keys",
     "curate/similarity/dedupe/words": "columns: texts, words, keys",
     "curate/similarity/dedupe/columns": "the record cache",
     "curate/base/packs": "the record cache",

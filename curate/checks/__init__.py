@@ -26,7 +26,8 @@ from curate.jsonl import FAULTS
 from curate.schema.settings import Category, Settings
 
 if TYPE_CHECKING:
-    from curate.similarity.dedupe.blocks import Flags, RecordBlock
+    from curate.similarity.dedupe.blocks import RecordBlock
+    from curate.similarity.dedupe.shingles import Flags
     from curate.similarity.leaks import Level
 
 RecordCheck = Callable[[Record, Settings], Iterable[Problem]]

@@ -14,7 +14,8 @@ from curate.schema.settings import Settings
 
 if TYPE_CHECKING:
     from curate.base.hashing import Indices
-    from curate.similarity.dedupe.blocks import Flags, RecordBlock
+    from curate.similarity.dedupe.blocks import RecordBlock
+    from curate.similarity.dedupe.shingles import Flags
 
 # Shorter prompts are repeated by chance, e.g. a greeting answered by a greeting.
 _ECHO_FROM = 20

@@ -10,7 +10,8 @@ from curate.checks import Doubt, check, doubt_check
 from curate.schema.settings import Settings
 
 if TYPE_CHECKING:
-    from curate.similarity.dedupe.blocks import Flags, RecordBlock
+    from curate.similarity.dedupe.blocks import RecordBlock
+    from curate.similarity.dedupe.shingles import Flags
 
 
 def _is_unknown(block: RecordBlock, settings: Settings) -> Flags:

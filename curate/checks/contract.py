@@ -18,7 +18,8 @@ from curate.schema.settings import Category, Citations, Settings
 
 if TYPE_CHECKING:
     from curate.schema import Shape
-    from curate.similarity.dedupe.blocks import Flags, RecordBlock
+    from curate.similarity.dedupe.blocks import RecordBlock
+    from curate.similarity.dedupe.shingles import Flags
 
 # What py3langid tells apart by a few words is one language for the person who writes `language = "no"`.
 _ALIKE = ({"no", "nb", "nn", "da"}, {"hr", "bs", "sr", "sh"}, {"id", "ms"}, {"zh", "wuu", "yue"})

@@ -14,7 +14,8 @@ from curate.checks import check, texts, turns
 from curate.schema.settings import Settings
 
 if TYPE_CHECKING:
-    from curate.similarity.dedupe.blocks import Flags, RecordBlock
+    from curate.similarity.dedupe.blocks import RecordBlock
+    from curate.similarity.dedupe.shingles import Flags
 
 _SCRIPTS = {
     "ja": ("HIRAGANA", "KATAKANA", "CJK"),

@@ -13,7 +13,8 @@ from curate.schema.settings import Settings
 from curate.schema.shape import answer_keys
 
 if TYPE_CHECKING:
-    from curate.similarity.dedupe.blocks import Flags, RecordBlock
+    from curate.similarity.dedupe.blocks import RecordBlock
+    from curate.similarity.dedupe.shingles import Flags
 
 # Pairs from which a share of them says something.
 _FEWEST = 100

@@ -12,7 +12,8 @@ from curate.checks import check, turns
 from curate.schema.settings import Settings
 
 if TYPE_CHECKING:
-    from curate.similarity.dedupe.blocks import Flags, RecordBlock
+    from curate.similarity.dedupe.blocks import RecordBlock
+    from curate.similarity.dedupe.shingles import Flags
 
 _WORD = lazy_pattern(r"[぀-ヿ㐀-䶿一-鿿가-힯]|[^\W_]+(?:['’][^\W_]+)*")
 # Letters in lower case, digits as they are, and all else a blank.
@@ -31,8 +32,6 @@ READ = 20_000
 def _may_repeat(block: RecordBlock, _settings: Settings) -> Flags:
     rows, _, answers = block.answers
     texts = [block.texts[answer][:READ] for answer in answers.tolist()]
-    if block.kernels.repetition:
-        return block.having(rows, block.kernels.repetition(texts) > _MOST_REPETITION - 0.01)
     return block.having(rows, block.where([not _is_varied(text) for text in texts]))
 
 

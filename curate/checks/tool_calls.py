@@ -11,7 +11,8 @@ from curate.schema.calls import broken_arguments
 from curate.schema.settings import Settings
 
 if TYPE_CHECKING:
-    from curate.similarity.dedupe.blocks import Flags, RecordBlock
+    from curate.similarity.dedupe.blocks import RecordBlock
+    from curate.similarity.dedupe.shingles import Flags
 
 
 def _none(block: RecordBlock, _settings: Settings) -> Flags:

@@ -16,20 +16,16 @@ from curate.formats.dataset import Dropped
 from curate.project.data import ProjectData, data_files
 from curate.project.golden import divide, read_golden
 from curate.project.records import Records
-from curate.project.repeats import WorkspaceRepeats, excluded_by, find_repeats, stages_in
+from curate.project.repeats import WorkspaceRepeats, excluded_by, find_repeats, kept_in
 from curate.schema import Shape
 from curate.schema.settings import LeakSettings, Settings, SplitSettings
 from curate.similarity.dedupe import Duplicates
-from curate.similarity.dedupe.stages import Stages
 from curate.similarity.leaks import Exam, Leak, Leaks, compare_once
 from curate.similarity.leaks.reading import Reading, read_any
-from curate.similarity.leaks.words import HashedRecords
+from curate.similarity.leaks.words import SearchedRecords
 from curate.similarity.split import SplitAssignment, groups_of, merged
 
 LEAK_CODES = ("P501", "P504", "P505")
-# Words that are retained between the turns of a division, of 8 bytes each: a quarter of a gigabyte. Of some 300,000
-# records those are all; of more, what is behind is hashed in each turn anew.
-_MOST_RETAINED = 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +120,7 @@ def compare_splits(
     settings: LeakSettings,
     judge: LeakJudge,
     readings: Sequence[Reading] = (),
-    stages: Stages | None = None,
+    folder: Path | None = None,
 ) -> list[ExamLeaks]:
     """Compare the test split with all that comes before it, and the validation split with what is trained on.
 
@@ -139,20 +135,19 @@ def compare_splits(
         records = records.joined(by_split[name]) if name in by_split else records
         rows[name] = range(begin, len(records))
     records = records.joined(Records([*chain.from_iterable(reading.records for reading in readings)]))
-    return _compare(_search(records, stages or Stages()), rows, settings, judge, readings)
+    return _compare(_search(records, folder), rows, settings, judge, readings)
 
 
 class _Search(NamedTuple):
     """The records of all splits and benchmarks, a digest of what they say, and where results are kept."""
 
-    corpus: HashedRecords
+    corpus: SearchedRecords
     digest: str
-    stages: Stages
+    folder: Path | None
 
 
-def _search(records: Records, stages: Stages, most_retained: int = 0) -> _Search:
-    corpus = HashedRecords(records, records.texts, most_retained=most_retained)
-    return _Search(corpus, records.digest() if stages.folder else "", stages)
+def _search(records: Records, folder: Path | None) -> _Search:
+    return _Search(SearchedRecords(records, records.texts), records.digest() if folder else "", folder)
 
 
 def _compare(
@@ -163,7 +158,7 @@ def _compare(
     readings: Sequence[Reading],
 ) -> list[ExamLeaks]:
     """Compare ``readings``, whose records are the last of ``search``, and the splits, which are ``rows`` of it."""
-    corpus, digest, stages = search
+    corpus, digest, folder = search
     pool = [*rows["train"]]
     exams: list[tuple[Exam, str, Split | None, Reading | None]] = []
     end = len(corpus.records) - sum(len(reading.records) for reading in readings)
@@ -175,7 +170,7 @@ def _compare(
         if rows[name] and pool:
             exams.append((Exam(rows[name], len(pool)), name, name, None))
         pool += rows[name]
-    results = compare_once(corpus, pool, [exam for exam, *_ in exams], settings, stages, digest)
+    results = compare_once(corpus, pool, [exam for exam, *_ in exams], settings, folder, digest)
     return [
         judge.compared(name, leaks, split=split, reading=reading)
         for (_, name, split, reading), leaks in zip(exams, results, strict=True)
@@ -233,10 +228,8 @@ def divide_apart(
     joined = dict(clusters)
     assignment = divide(data.root, rows_of_records, joined, settings, pins, groups)
     readings = _benchmarks(data, judge)
-    # Only who is in which split changes from turn to turn, so the hashes of words serve for all turns.
     benchmark_records = chain.from_iterable(reading.records for reading in readings)
-    stages = stages_in(data.root, num_bytes(data.files()))
-    search = _search(records.joined(Records([*benchmark_records])), stages, _MOST_RETAINED)
+    search = _search(records.joined(Records([*benchmark_records])), kept_in(data.root, num_bytes(data.files())))
     # A record that leaks joins the unit of the record that gives it away, as a repeat would, until no such pair is
     # left; each time the splits are compared anew. Leaks that remain are between records of fixed splits. Mostly the
     # first turn is the last; the benchmarks are compared in it, and else once more at the end.
@@ -309,8 +302,8 @@ def compare_all(
         CurateError: E908 and E964 when a benchmark cannot be read or is not there; E914 when it is outside.
     """
     judge = judge_of(data)
-    stages = stages_in(data.root, num_bytes(data.files()))
-    return compare_splits(by_split, settings or data.settings.leaks, judge, _benchmarks(data, judge), stages)
+    folder = kept_in(data.root, num_bytes(data.files()))
+    return compare_splits(by_split, settings or data.settings.leaks, judge, _benchmarks(data, judge), folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +365,7 @@ def _divided_apart(data: ProjectData, leaks: LeakSettings) -> tuple[WorkspaceRep
     """Leave out what repeats, and divide what is left."""
     # What the last dataset holds comes first: it is kept before new copies of it, and its units keep their key.
     repeats = find_repeats(data)
-    clusters, settings = repeats.duplicates.clusters.by_record, data.settings.split
+    clusters, settings = repeats.duplicates.clusters, data.settings.split
     return repeats, *divide_apart(data, repeats.staying(), clusters, settings, repeats.pins, leaks)
 
 

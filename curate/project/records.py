@@ -13,10 +13,10 @@ from curate.base.hashing import Indices
 from curate.base.record import Example, Record, Source, Split, canonical, estimated_tokens
 from curate.checks.runner.table import RecordTable
 from curate.project.fold import RecordState
+from curate.schema.view import LineTexts
 from curate.similarity.dedupe.blocks import Keys
 from curate.similarity.dedupe.corpus import Corpus, gather
-from curate.similarity.dedupe.kernels import Kernels
-from curate.similarity.leaks.words import TextColumns
+from curate.similarity.leaks.words import line_texts
 from curate.similarity.split import SplitRow
 
 # Records that are read at once by who goes through all of them.
@@ -89,22 +89,15 @@ class Records(Sequence[Record]):
         lines = iter(self._lines.records(rows[rows >= 0])) if (rows >= 0).any() else iter(())
         return [next(lines) if row >= 0 else self._own[-1 - row] for row in rows.tolist()]
 
-    def texts(self, numbers: Sequence[int] | Indices) -> TextColumns:
+    def texts(self, numbers: Sequence[int] | Indices) -> list[LineTexts]:
         """Return the texts of the records of these numbers, in their order.
 
         Raises:
             CurateError: E974 when a file has changed since.
         """
         rows = self._rows[np.asarray(numbers, np.int64)]
-        is_line, table = rows >= 0, self._table
-        own = TextColumns.of([self._own[-1 - row] for row in rows[~is_line].tolist()])
-        if table is None or not is_line.any():
-            return own
-        texts = TextColumns.of_lines(table.texts(rows[is_line]))
-        if is_line.all():
-            return texts
-        order = np.argsort(np.concatenate([np.flatnonzero(is_line), np.flatnonzero(~is_line)])).tolist()
-        return TextColumns._make([column[index] for index in order] for column in texts.joined(own))
+        lines = iter(self._lines.texts(rows[rows >= 0])) if (rows >= 0).any() else iter(())
+        return [next(lines) if row >= 0 else line_texts(self._own[-1 - row]) for row in rows.tolist()]
 
     def take(self, numbers: Sequence[int] | Indices) -> Records:
         """Return the records of these numbers, in their order, without reading them."""
@@ -161,8 +154,8 @@ class Records(Sequence[Record]):
         completions: list[int] = []
         for low in range(0, len(self), _AT_ONCE):
             texts = self.texts(range(low, min(low + _AT_ONCE, len(self))))
-            prompts += map(len, texts.prompts)
-            completions += [len(answer or raw) for answer, raw in zip(texts.completions, texts.raw, strict=True)]
+            prompts += [len(prompt) for prompt, *_ in texts]
+            completions += [len(completion or text) for _, completion, text, *_ in texts]
         return zip(self.ids, self.categories, self.splits, prompts, completions, strict=True)
 
     def rows(self) -> list[SplitRow]:
@@ -214,15 +207,15 @@ class Records(Sequence[Record]):
             digest.update(key + b"%d" % len(rows))
         return digest.hexdigest()
 
-    def corpus(self, kernels: Kernels) -> Corpus:
+    def corpus(self) -> Corpus:
         """Return the records as `curate.similarity.dedupe` compares them.
 
         Raises:
             CurateError: E906 when what the cache held was damaged; it is made anew the next time.
         """
         if self._table is None:
-            return gather(self, kernels)
-        own, table = gather(self._own, kernels), self._table
+            return gather(self)
+        own, table = gather(self._own), self._table
         tokens, begin = table.tokens_with(own.tokens)
         merged = self._column(table.keys, np.concatenate(own.columns, axis=1))
         keys = Keys(*map(np.ascontiguousarray, np.split(merged, len(Keys._fields), axis=1)))

@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from curate.base.events import Exclusion
 from curate.base.file_guard import inside
@@ -20,13 +19,7 @@ from curate.project.golden import frozen_ids
 from curate.project.held_out import read_held_out
 from curate.project.records import Records
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe import Duplicate, Duplicates, Keep, find, method_of, preference_of
-from curate.similarity.dedupe.kernels import kernels_for
-from curate.similarity.dedupe.stages import Stages
-
-if TYPE_CHECKING:
-    from curate.similarity.dedupe.near import Watch
-
+from curate.similarity.dedupe import Duplicate, Duplicates, Keep, Watch, find, method_of, preference_of
 
 # The finding that says why a repeat is left out.
 CODES = {"exact": "D301", "near": "D302"}
@@ -43,7 +36,6 @@ class WorkspaceRepeats:
     """The split of each record that has one for good: by the last dataset, or because an earlier one held it out."""
     wanted: set[str]
     """Records that someone restored, which no automatic rule may leave out."""
-    stages: Stages
 
     def left_out(self) -> list[Duplicate]:
         """Return the repeats that go by themselves, in order: all but those that someone restored."""
@@ -73,20 +65,20 @@ def find_repeats(
     *,
     keep: Keep = "first",
     watch: Watch | None = None,
-    is_staged: bool = True,
+    is_kept: bool = True,
 ) -> WorkspaceRepeats:
     """Compare the records of ``workspace``; ``settings`` stand in for its own.
 
     Of repeats the one in the last dataset is kept, of these and of all others one that is held out, else the first or
-    the longest. Of large inputs finished stages are
-    kept on the disk, unless ``is_staged`` is false.
+    the longest. What is found in large inputs is
+    kept on the disk, unless ``is_kept`` is false.
 
     Raises:
         CurateError: E910 when two records have the same id; E911 when the last dataset was changed.
     """
     # The size of the files decides, before anything is read.
     num = num_bytes(data.files())
-    stages = stages_in(data.root, num if is_staged else 0)
+    folder = kept_in(data.root, num if is_kept else 0)
     if data.cache:
         data.read_table(partial(watch, "reading bytes") if watch else None, has_tokens=True)
     records, wanted = Records.of(data.records()), data.wanted()
@@ -100,13 +92,12 @@ def find_repeats(
         astray = {name for name, split in pins.items() if split == "test"} - frozen - dataset.keys()
         records, pins = records.moved(astray, "test"), {name: pins[name] for name in pins.keys() - astray}
     order = preference_of(records.ids, records.splits, records.sizes, keep, first, wanted, data.decisions.names)
-    kernels = kernels_for(num)
     method = method_of(settings or data.settings.dedupe)
-    corpus = records.corpus(kernels)
+    corpus = records.corpus()
     watch = watch or (lambda _stage, _done, _total: None)
-    duplicates = find(corpus, method, kernels, stages, watch, order, wanted)
+    duplicates = find(corpus, method, folder=folder, watch=watch, order=order, wanted=wanted)
     release_pages(corpus.tokens)
-    return WorkspaceRepeats(records.take(order), duplicates, pins, wanted, stages)
+    return WorkspaceRepeats(records.take(order), duplicates, pins, wanted)
 
 
 def excluded_by(pair: Duplicate) -> Exclusion:
@@ -115,24 +106,22 @@ def excluded_by(pair: Duplicate) -> Exclusion:
     return Exclusion(f"{how} {pair.keeper}", CODES[pair.kind], pair.keeper, pair.score)
 
 
-# Bytes of input from which finished stages are kept on the disk; below, starting anew takes a second.
-STAGED_FROM = 32_000_000
+# Bytes of input from which what is found is kept on the disk; below, starting anew takes a second.
+KEPT_FROM = 32_000_000
 _FOLDER = ".curate"
-_STAGES = Path(_FOLDER) / "cache" / "dedupe"
+_KEPT = Path(_FOLDER) / "cache" / "dedupe"
 
 
-def stages_in(root: Path, num_bytes: int) -> Stages:
-    """Return the stages kept in the workspace ``root``, for an input of so many bytes; git leaves them out.
+def kept_in(root: Path, num_bytes: int) -> Path | None:
+    """Return where what is found in an input of so many bytes is kept in the workspace ``root``; git leaves it out.
 
     Raises:
-        CurateError: E914 when their folder lies elsewhere: what is old in it is removed.
+        CurateError: E914 when the folder lies elsewhere: what is old in it is removed.
     """
-    if num_bytes < STAGED_FROM:
-        return Stages()
-    inside(root, root / _STAGES)
-    # Where nothing can be written, the stages say so themselves.
+    if num_bytes < KEPT_FROM:
+        return None
+    inside(root, root / _KEPT)
+    # Where nothing can be written, nothing is kept.
     with suppress(CurateError):
         make_cache(root / _FOLDER)
-    stages = Stages(root / _STAGES)
-    stages.sweep()
-    return stages
+    return root / _KEPT

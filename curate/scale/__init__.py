@@ -38,12 +38,9 @@ from curate.project.records import Records
 from curate.scale.cluster import NATIVE, WorkerCluster
 from curate.schema import Shape
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe import find
+from curate.similarity.dedupe import Watch, find
 from curate.similarity.dedupe.columns import ColumnCache
-from curate.similarity.dedupe.kernels import Kernels, kernels_for
-from curate.similarity.dedupe.near import Watch
 from curate.similarity.dedupe.results import Duplicates, method_of
-from curate.similarity.dedupe.stages import Stages
 
 PARQUET = ".parquet"
 SUFFIXES = (".jsonl", PARQUET)
@@ -237,11 +234,10 @@ def find_on(
     """
     read = {path: FileParts(stamp_of(path, file_name(path, None))) for path in files}
     num = num_bytes(list(read))
-    kernels = kernels_for(num)
     pack = ColumnCache(scratch / "records").opened()
     tasks = spans_on(cluster, list(read), None)
     is_apart = num >= _READ_APART_BYTES * cluster.num_workers
-    results = cluster.starmap(partial(_read, shape, kernels), tasks, is_apart=is_apart)
+    results = cluster.starmap(partial(_read, shape), tasks, is_apart=is_apart)
     for done, ((path, _), (parts, entries)) in enumerate(zip(tasks, results, strict=True), start=1):
         read[path].extend(parts)
         try:
@@ -253,12 +249,11 @@ def find_on(
         watch("reading parts", done, len(tasks))
     table = RecordTable(pack, shape, None, [(path, read[path]) for path in files])
     table.require_current()
-    corpus = Records([], table, np.arange(len(table))).corpus(kernels)
-    shared = kernels._replace(starmap=cluster.starmap)
-    return Scaled(table, find(corpus, method_of(settings), shared, Stages(), watch))
+    corpus = Records([], table, np.arange(len(table))).corpus()
+    return Scaled(table, find(corpus, method_of(settings), starmap=cluster.starmap, watch=watch))
 
 
-def _read(shape: Shape, kernels: Kernels, path: Path, span: Span | None) -> tuple[FileParts, list[PackItem]]:
+def _read(shape: Shape, path: Path, span: Span | None) -> tuple[FileParts, list[PackItem]]:
     """Return the blocks of a span, and their columns as a pack takes them: one in a file is the driver's alone."""
     pack = MemoryPack()
-    return read_parts(path, span, shape, None, pack, kernels), list(pack.items())
+    return read_parts(path, span, shape, None, pack), list(pack.items())

@@ -15,16 +15,15 @@ from curate.project.data import ProjectData
 from curate.project.diff import FieldChange, field_changes
 from curate.project.diff.words import Side, sides_of
 from curate.project.diff.words import text_of as value_text
-from curate.project.records import Records
 from curate.project.repeats import WorkspaceRepeats, find_repeats
 from curate.schema import Shape
 from curate.schema.settings import DedupeSettings
 from curate.schema.view import REASONING, spoken_turns, text_of
 from curate.similarity.dedupe import Method
-from curate.similarity.dedupe.results import Standing, Tree, trees_of
+from curate.similarity.dedupe.results import Standing, TiedRecord
 
 if TYPE_CHECKING:
-    from curate.similarity.dedupe.near import Watch
+    from curate.similarity.dedupe import Watch
 
 Kind = Literal["exact", "near", "conflict", "alike"]
 KINDS: tuple[Kind, ...] = ("exact", "near", "conflict", "alike")
@@ -181,11 +180,12 @@ def find_clusters(data: ProjectData, watch: Watch | None = None) -> Clusters:
     """
     repeats = find_repeats(data, watch=watch)
     duplicates = repeats.duplicates
-    trees = list(trees_of(duplicates))
-    records, families = _records_of(trees, repeats.records), {pair.record: pair.keeper for pair in duplicates.pairs}
+    grouped, families = duplicates.members(), {pair.record: pair.keeper for pair in duplicates.pairs}
+    names = {member.name for members in grouped for member in members}
+    records = {record.id: record for record in repeats.records.where(names.__contains__)}
     clusters = [
-        ReviewCluster(duplicates.clusters[tree.keeper], tuple(_members(tree, records, families, repeats)))
-        for tree in trees
+        ReviewCluster(duplicates.clusters[members[0].name], tuple(_members(members, records, families, repeats)))
+        for members in grouped
     ]
     order = {name: number for number, name in enumerate(repeats.records.ids)}
     # A leak makes a score worthless, and an exact copy needs no thought: what costs most comes first.
@@ -195,21 +195,13 @@ def find_clusters(data: ProjectData, watch: Watch | None = None) -> Clusters:
     return Clusters(opened, left, duplicates.method, data.settings.dedupe, duplicates.num_records)
 
 
-def _records_of(trees: Iterable[Tree], records: Records) -> dict[str, Record]:
-    """Read the records that are in some tree."""
-    names = {name for tree in trees for name in tree.names}
-    return {record.id: record for record in records.where(names.__contains__)}
-
-
 def _members(
-    tree: Tree, records: Mapping[str, Record], families: Mapping[str, str], repeats: WorkspaceRepeats
+    members: Iterable[TiedRecord], records: Mapping[str, Record], families: Mapping[str, str], repeats: WorkspaceRepeats
 ) -> Iterator[ClusterMember]:
-    ties: list[tuple[str, Standing, str, float]] = [(tree.keeper, "first", "", 1.0)]
-    ties += [(branch.name, branch.state, branch.above, branch.score) for branch in tree.branches]
-    for name, state, above, score in ties:
+    for name, above, score, _, standing in members:
         record = records[name]
         split = repeats.pins.get(name) or record.split
-        yield ClusterMember(record, split, state, families.get(name, name), above, score, name in repeats.wanted)
+        yield ClusterMember(record, split, standing, families.get(name, name), above, score, name in repeats.wanted)
 
 
 # Two records beside one another.

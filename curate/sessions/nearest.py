@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +13,17 @@ from numpy.typing import NDArray
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Json, Record, Source
 from curate.base.storage import make_cache
+from curate.project.records import Records
 from curate.schema import Shape
 from curate.schema.view import PART_JOINT, at, texts_of
-from curate.similarity.dedupe.nearest import Neighbour, Progress, ShingleIndex, index_of, indexed_text, neighbours
+from curate.similarity.dedupe.corpus import Corpus, gather
+from curate.similarity.dedupe.nearest import Neighbour, ShingleIndex, neighbours
 from curate.similarity.dedupe.results import method_of
-from curate.similarity.dedupe.shingles import Cut
-from curate.similarity.dedupe.stages import Stages
+from curate.similarity.dedupe.shingles import Cut, Field
+from curate.similarity.kept import kept
 
 if TYPE_CHECKING:
+    from curate.checks.runner.table import RecordTable
     from curate.project.catalog import Catalog
     from curate.project.project import Project
     from curate.similarity.dedupe.semantic import Encoder
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 _CACHE = Path(".curate") / "cache" / "nearest"
 _CACHE_FROM = 5_000  # Records from which the index is kept on the disk; below, making it anew takes a moment.
 _CANDIDATES = 24
+_LONGEST = 200_000  # Characters of a record that are compared by meaning.
 
 
 class Nearest:
@@ -39,7 +43,7 @@ class Nearest:
         self._lock = Lock()
         self._catalog: Catalog | None = None
         self._index: ShingleIndex | None = None
-        self._fresh: dict[str, str] = {}
+        self._fresh: dict[str, Record] = {}
         self._fresh_index: ShingleIndex | None = None
         self._num_followed = 0
 
@@ -48,10 +52,10 @@ class Nearest:
         """The similarity from which dedupe calls two records alike."""
         return self._method.threshold
 
-    def prepare(self, on_progress: Progress = lambda *_: None) -> None:
+    def prepare(self) -> None:
         """Make the index of what the record files say, or read it from the cache; E914, and E974 for changed files."""
         with self._lock:
-            self._prepare(on_progress)
+            self._prepare()
 
     def find(self, line: Mapping[str, Json], count: int = 5, *, without: str = "") -> list[Neighbour]:
         """Return the records most like ``line``: what dedupe would object to, then by likeness.
@@ -63,33 +67,34 @@ class Nearest:
         with self._lock:
             self._prepare()
             self._follow()
+            text = gather([record])
             # A record that asks the same and answers at length is less like the whole than like the prompt.
-            names = dict.fromkeys([*self._candidates(_text_of(record)), *self._candidates(record.prompt, is_part=True)])
+            names = dict.fromkeys([*self._candidates(text, "record"), *self._candidates(text, "prompt")])
         # The index knows what records said when it was made; the project knows what they say now.
         standing = (self._standing(name) for name in names if name != without)
         candidates = [record for record in standing if record is not None]
-        cut = self._index.cut if self._index else Cut(self._method.ngram, np.zeros(0, np.uint64))
-        return neighbours(record, candidates, cut, self._method)[:count]
+        assert self._index is not None, "it was prepared"
+        return neighbours(record, candidates, Cut(self._method.ngram, self._index.popular), self._method)[:count]
 
-    def _prepare(self, on_progress: Progress = lambda *_: None) -> None:
+    def _prepare(self) -> None:
         # Rows of a catalogue mean nothing once the records were read anew.
         if self._index is None or self._catalog is not self._project.catalog:
             self._catalog = self._project.catalog
             self._fresh, self._fresh_index, self._num_followed = {}, None, 0
-            self._index = self._cached_index(on_progress)
+            self._index = self._cached_index(self._catalog.base.table)
 
-    def _candidates(self, text: str, *, is_part: bool = False) -> list[str]:
+    def _candidates(self, text: Corpus, field: Field) -> list[str]:
         assert self._index is not None, "it was prepared"
         assert self._catalog is not None, "the index is of it"
-        rows = self._index.candidates(text, 2 * _CANDIDATES, is_part=is_part)
-        names = [self._catalog.name(int(row)) for row in rows]
-        names = [name for name in names if name not in self._fresh][:_CANDIDATES]
+        spans, ngram, is_part = text.spans(field), self._method.ngram, field == "prompt"
+        rows = self._index.candidates(spans, ngram, 2 * _CANDIDATES, is_part=is_part)
+        names = [name for row in rows.tolist() if (name := self._catalog.name(row)) not in self._fresh][:_CANDIDATES]
         if self._fresh:
             if self._fresh_index is None:
-                texts = list(self._fresh.values())
-                self._fresh_index = index_of(lambda step: iter([texts[::step]]), len(texts), self._method)
+                self._fresh_index = self._index_of(gather(list(self._fresh.values())))
             fresh = list(self._fresh)
-            names += [fresh[int(row)] for row in self._fresh_index.candidates(text, _CANDIDATES, is_part=is_part)]
+            rows = self._fresh_index.candidates(spans, ngram, _CANDIDATES, is_part=is_part)
+            names += [fresh[row] for row in rows.tolist()]
         return names
 
     def _standing(self, name: str) -> Record | None:
@@ -104,32 +109,23 @@ class Nearest:
         # Records that were added or edited since the last look stand in an index of their own, by what they say now.
         touched, self._num_followed = changed_since(self._project, self._num_followed)
         for name in touched:
-            record = self._standing(name)
             self._fresh_index = None
-            self._fresh[name] = _text_of(record) if record else ""
+            self._fresh[name] = self._standing(name) or Record(name, "instruction", Source("", 0), {})
 
-    def _cached_index(self, on_progress: Progress) -> ShingleIndex:
-        assert self._catalog is not None, "the index is of it"
-        base = self._catalog.base
-        root = self._project.root
-        stages = Stages()
-        if len(base) >= _CACHE_FROM:
+    def _cached_index(self, table: RecordTable) -> ShingleIndex:
+        root, folder = self._project.root, None
+        if len(table) >= _CACHE_FROM:
             inside(root, root / _CACHE)
             make_cache(root / ".curate")
-            stages = Stages(root / _CACHE)
-            stages.sweep()
+            folder = root / _CACHE
 
-        def blocks(step: int) -> Iterator[list[str]]:
-            for low, part in base.pieces(("prompt", "completion")):
-                texts = part.gather_every(step, -low % step)
-                yield [indexed_text(prompt, completion) for prompt, completion in texts.iter_rows()]
+        def make() -> dict[str, NDArray[Any]]:
+            return self._index_of(Records([], table, np.arange(len(table))).corpus())._asdict()
 
-        def make() -> dict[str, NDArray[np.uint32] | NDArray[np.uint64]]:
-            index = index_of(blocks, len(base), self._method, on_progress)
-            return {"hashes": index.hashes, "rows": index.rows, "sizes": index.sizes, "popular": index.popular}
+        return ShingleIndex(**kept(folder, "nearest", (table.stamps, self._method), make))
 
-        arrays = stages.arrays("nearest", (base.table.stamps, self._method), make)
-        return ShingleIndex(arrays["hashes"], arrays["rows"], arrays["sizes"], arrays["popular"], self._method)
+    def _index_of(self, corpus: Corpus) -> ShingleIndex:
+        return ShingleIndex.of(corpus.spans("record"), corpus.keys("record"), self._method)
 
 
 def changed_since(project: Project, number: int) -> tuple[set[str], int]:
@@ -181,7 +177,7 @@ class NearestByMeaning:
 
         encoder = Encoder(self._project.root / self._project.settings.dedupe.encoder)
         pieces = (piece for _, piece in catalog.base.pieces(("prompt", "completion")))
-        self._vectors = encoder.vectors(indexed_text(*row) for piece in pieces for row in piece.iter_rows())
+        self._vectors = encoder.vectors(_joined(*row) for piece in pieces for row in piece.iter_rows())
         self._encoder, self._catalog, self._num_followed, self._rows = encoder, catalog, 0, {}
 
     def _follow(self, catalog: Catalog) -> None:
@@ -225,4 +221,8 @@ def _as_record(line: Mapping[str, Json], shape: Shape) -> Record:
 
 
 def _text_of(record: Record) -> str:
-    return indexed_text(record.prompt or record.text, record.completion)
+    return _joined(record.prompt or record.text, record.completion)
+
+
+def _joined(prompt: str, completion: str) -> str:
+    return f"{prompt}\n{completion}"[:_LONGEST]

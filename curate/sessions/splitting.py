@@ -28,7 +28,7 @@ from curate.similarity.split import Drift, SplitAssignment, SplitRow, groups_of
 
 if TYPE_CHECKING:
     from curate.project.project import Project
-    from curate.similarity.dedupe.near import Watch
+    from curate.similarity.dedupe import Watch
 
 Fix = Literal["move", "drop"]
 FIXES: tuple[Fix, ...] = ("move", "drop")
@@ -225,7 +225,7 @@ def preview(
     if not is_compared:
         return Preview(basis, settings, basis.divided(staying, settings), fixes)
     data, repeats = basis.data, basis.repeats
-    clusters, leaks = repeats.duplicates.clusters.by_record, data.settings.leaks
+    clusters, leaks = repeats.duplicates.clusters, data.settings.leaks
     assignment, compared = divide_apart(data, staying, clusters, settings, repeats.pins, leaks)
     return Preview(basis, settings, assignment, fixes, compared)
 

@@ -27,10 +27,8 @@ from curate.project import validation
 from curate.project.data import ProjectData, load_data
 from curate.schema import load_shape, shape_names
 from curate.schema.settings import CheckSettings, Scope, Settings
-from curate.similarity import compiled
 from curate.similarity.dedupe.blocks import RecordBlock, block_of, read_block
 from curate.similarity.dedupe.columns import cache_in
-from curate.similarity.dedupe.kernels import NUMPY, Kernels, kernels_for
 from tests.curate.called import call
 from tests.curate.deciding import decide
 from tests.curate.test_as_decided import line as line_of
@@ -41,22 +39,14 @@ from tests.effort import EFFORT, draws
 CONDITIONED = [check for check in discover().values() if check.condition]
 
 
-@pytest.fixture(params=[False, True], ids=["numpy", "numba"])
-def loops(request: pytest.FixtureRequest) -> Kernels:
-    if request.param:
-        pytest.importorskip("numba")
-    return kernels_for(0, request.param)
-
-
 @pytest.fixture
-def small_blocks(monkeypatch: pytest.MonkeyPatch, loops: Kernels) -> None:
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Go by blocks for any input, and by small ones."""
     monkeypatch.setattr(examine, "BLOCKS_FROM", 0)
     monkeypatch.setattr(validation, "BLOCKS_FROM", 0)
     monkeypatch.setattr("curate.project.data.BLOCKS_FROM", 0)
     for name, value in (("_PIECE", 2048), ("_LEAST", 1024), ("_MOST", 4096), ("_CHANCE", 2**32 // 1024)):
         monkeypatch.setattr(reader, name, value)
-    monkeypatch.setattr(compiled, "COMPILED_FROM", 1 << 60 if loops is NUMPY else 0)
 
 
 def at_once(path: Path, spec: ExaminerSpec, folder: Path) -> Verdict:
@@ -163,7 +153,7 @@ raws = st.fixed_dictionaries({"text": texts}, optional=optional)
 
 @pytest.mark.ci
 @pytest.mark.parametrize(("name", "lines"), [("instruction", pairs), ("chat", chats), ("domain", raws)])
-def test_columns_say_what_records_say(name: str, lines: st.SearchStrategy[Any], loops: Kernels) -> None:
+def test_columns_say_what_records_say(name: str, lines: st.SearchStrategy[Any]) -> None:
     shape = load_shape(name)
     assert shape.view
 
@@ -173,7 +163,7 @@ def test_columns_say_what_records_say(name: str, lines: st.SearchStrategy[Any], 
         assert shape.view
         values = [value for value in drawn if shape.is_valid(value)]
         records = [shape.record(value, Source("f", 1)) for value in values]
-        block, slow = read_block(shape.view, values, loops), block_of(records, loops)
+        block, slow = read_block(shape.view, values), block_of(records)
         for column in ("ids", "have_own_ids", "categories", "splits", "sources", "labels", "metas", "texts", "values"):
             assert getattr(block, column) == getattr(slow, column), column
         assert [codes or None for codes in map(shape.ignored, values)] == [
@@ -197,7 +187,7 @@ def num_bytes(record: Record) -> int:
 # --- conditions ------------------------------------------------------------------------------------------------------
 
 
-def missed(check: Check, chosen: Settings, values: list[dict[str, Any]], loops: Kernels) -> list[dict[str, Any]]:
+def missed(check: Check, chosen: Settings, values: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the lines that a check reports and its condition does not name."""
     assert check.condition
     assert check.on_record
@@ -206,7 +196,7 @@ def missed(check: Check, chosen: Settings, values: list[dict[str, Any]], loops: 
         shape = load_shape(name)
         assert shape.view
         fitting = [value for value in values if shape.is_valid(value)]
-        block = read_block(shape.view, fitting, loops)
+        block = read_block(shape.view, fitting)
         flags = check.condition(block, chosen) | ~block.is_plain
         records = [shape.record(value, Source("f", 1)) for value in fitting]
         missing += [
@@ -216,12 +206,12 @@ def missed(check: Check, chosen: Settings, values: list[dict[str, Any]], loops: 
 
 
 @pytest.mark.parametrize("check", CONDITIONED, ids=lambda check: check.code)
-def test_a_condition_names_the_bad_examples_of_its_check(check: Check, loops: Kernels) -> None:
-    assert missed(check, check.settings, list(check.bad), loops) == []
+def test_a_condition_names_the_bad_examples_of_its_check(check: Check) -> None:
+    assert missed(check, check.settings, list(check.bad)) == []
 
 
 @pytest.mark.parametrize("check", CONDITIONED, ids=lambda check: check.code)
-def test_a_condition_never_misses_what_its_check_reports(check: Check, loops: Kernels) -> None:
+def test_a_condition_never_misses_what_its_check_reports(check: Check) -> None:
     words = st.sampled_from(
         [
             "it",
@@ -262,7 +252,7 @@ def test_a_condition_never_misses_what_its_check_reports(check: Check, loops: Ke
     @settings(max_examples=draws(50), deadline=None)
     @given(st.lists(lines, min_size=1, max_size=6))
     def holds(values: list[dict[str, Any]]) -> None:
-        assert missed(check, chosen, values, loops) == []
+        assert missed(check, chosen, values) == []
 
     holds()
 
@@ -424,10 +414,10 @@ def test_records_are_examined_as_decisions_have_left_them(
         assert (answer.exit_code, answer.stdout, answer.stderr) == (one.exit_code, one.stdout, one.stderr)
 
 
-def test_an_empty_block_has_empty_columns(loops: Kernels) -> None:
+def test_an_empty_block_has_empty_columns() -> None:
     view = load_shape("chat").view
     assert view
-    block: RecordBlock = read_block(view, [], loops)
+    block: RecordBlock = read_block(view, [])
     assert len(block) == 0
     assert len(block.tokens[0]) == 0
     assert block.answers[0].tolist() == []

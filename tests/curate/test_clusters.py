@@ -168,7 +168,7 @@ def test_staged_choices_outlive_the_process(make_workspace):
     assert not (workspace.root / "journal").exists()
 
 
-def test_what_is_staged_while_others_are_written_stays(make_workspace):
+def test_what_is_kept_while_others_are_written_stays(make_workspace):
     workspace = make_workspace([*FAMILY, *PAIRS])
     clusters = find_clusters(workspace)
     staged, _ = read_staged(workspace.root, "ana", clusters)

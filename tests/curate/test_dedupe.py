@@ -1,6 +1,7 @@
 import json
 import random
 from dataclasses import replace
+from itertools import starmap
 
 import numpy as np
 import pytest
@@ -11,10 +12,9 @@ from curate.base.record import CurateError, Record, Source, normalised
 from curate.project.records import Records
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import Method, find_duplicates, near, preference_of, shingles
-from curate.similarity.dedupe.kernels import NUM_BANDS, NUMPY, Bands
-from curate.similarity.dedupe.near import links
-from curate.similarity.dedupe.pairs import compare
-from curate.similarity.dedupe.shingles import Cut, Spans, spaced, storable
+from curate.similarity.dedupe.near import NUM_BANDS, banded, compare, linked
+from curate.similarity.dedupe.shingles import Cut, Spans
+from curate.similarity.dedupe.words import flattened, spaced, storable, word_hashes
 from tests.effort import draws
 
 SHORT = DedupeSettings()
@@ -192,19 +192,19 @@ def test_edit_rate(method, rate):
 
 
 def spans_of(texts):
-    words = NUMPY.clean(storable([spaced(normalised(text)) for text in texts])).words
+    words = word_hashes(flattened(storable([spaced(normalised(text)) for text in texts])))
     return Spans(words.hashes, words.offsets[:-1], words.offsets[1:])
 
 
 def test_crowded_bucket_is_linear_and_counted(monkeypatch):
     rng = random.Random(8)
     texts = [" ".join(words(rng, 12)) for _ in range(40)]
-    spans, cut = spans_of([f"{text} {number}" for text in texts for number in range(3)]), Cut(3, np.zeros(0, np.uint64))
-    everything = links(spans, cut, 0.7, NUMPY.bands(spans, cut), NUMPY)
-    same_bucket = Bands(np.zeros((NUM_BANDS, 120), np.uint64), np.full(120, 11))
+    spans, cut = spans_of([f"{text} {number}" for text in texts for number in range(3)]), Cut(3)
+    everything, _ = linked(spans, cut, 0.7, *banded(spans, cut, starmap), starmap)
+    same_bucket = np.zeros((NUM_BANDS, 120), np.uint64), np.full(120, 11)
     monkeypatch.setattr(near, "PAIRWISE_BUCKET", 2)
-    led = links(spans, cut, 0.7, same_bucket, NUMPY)
-    assert led.num_skipped == 0
+    led, num_skipped = linked(spans, cut, 0.7, *same_bucket, starmap)
+    assert num_skipped == 0
     assert {(left // 3, right // 3) for left, right in zip(led.left, led.right, strict=True)} == {
         (n, n) for n in range(40)
     }
@@ -212,26 +212,7 @@ def test_crowded_bucket_is_linear_and_counted(monkeypatch):
         zip(everything.left.tolist(), everything.right.tolist(), strict=True)
     )
     monkeypatch.setattr(near, "MAX_LEADERS", 10)
-    assert links(spans, cut, 0.7, same_bucket, NUMPY).num_skipped == 29 * 3 + 2
-
-
-def test_pairs_are_compared_once_however_often_they_meet(monkeypatch):
-    rng = random.Random(11)
-    texts = [" ".join(words(rng, 12)) for _ in range(30)]
-    spans, cut = spans_of([f"{text} {number}" for text in texts for number in range(4)]), Cut(3, np.zeros(0, np.uint64))
-    seen = []
-
-    def compared(of, left, right):
-        seen.extend(zip(left.tolist(), right.tolist(), strict=True))
-        return NUMPY.jaccard(of, left, right)
-
-    found = links(spans, cut, 0.7, NUMPY.bands(spans, cut), NUMPY._replace(jaccard=compared))
-    assert len(found.left) == 30 * 6
-    assert len(seen) == len(set(seen)) == found.bars.sum()
-    # In parts as small as can be it finds the same.
-    monkeypatch.setattr(near, "MOST_PAIRS", 1)
-    again = links(spans, cut, 0.7, NUMPY.bands(spans, cut), NUMPY)
-    assert (again.left.tolist(), again.bars.tolist()) == (found.left.tolist(), found.bars.tolist())
+    assert linked(spans, cut, 0.7, *same_bucket, starmap)[1] == 29 * 3 + 2
 
 
 TEXT = st.lists(st.sampled_from(["a", "b", "cc", "dé", "日", "本", "ไท", "e"]), max_size=12).map(" ".join)
@@ -241,7 +222,7 @@ TEXT = st.lists(st.sampled_from(["a", "b", "cc", "dé", "日", "本", "ไท", 
 @given(st.lists(TEXT, min_size=2, max_size=6), st.integers(1, 5))
 def test_jaccard_is_that_of_sets(texts, ngram):
     left, right = (np.array(side) for side in zip(*[(i, j) for i in range(len(texts)) for j in range(i)], strict=True))
-    scores = compare(spans_of(texts), Cut(ngram, np.zeros(0, np.uint64)), left, right, NUMPY)
+    scores = compare(spans_of(texts), Cut(ngram), left, right)
     assert scores.tolist() == pytest.approx(
         [oracle(texts[i], texts[j], ngram) for i, j in zip(left, right, strict=True)]
     )
@@ -259,15 +240,6 @@ def test_order_decides_only_who_is_kept(texts, rng):
         gone = {duplicate.record for duplicate in found.pairs}
         staying = [record for record in records if record.id not in gone]
         assert find_duplicates(staying, SHORT).pairs == []
-
-
-@pytest.mark.ci
-@pytest.mark.parametrize("chosen", [SHORT, WEB, DedupeSettings(ngram=4, threshold=0.8)])
-def test_compiled_loops_give_the_same(planted, chosen):
-    pytest.importorskip("numba", reason="the extra `fast` is not installed")
-    base, _, copies = planted
-    records = base[:150] + copies + [pair("jp", "東京の天気は?", "晴れ"), pair("empty", "", ""), pair("one", "x", "y")]
-    assert find_duplicates(records, chosen, is_compiled=True) == find_duplicates(records, chosen, is_compiled=False)
 
 
 def characters_changed(text, rng, rate=0.03):
@@ -360,11 +332,8 @@ def chat(name, *messages, **more):
         ([("user", "\ud800")], [("user", "\ud801")], False),
     ],
 )
-@pytest.mark.parametrize("is_compiled", [False, True])
-def test_exact_is_what_messages_say(one, two, is_equal, is_compiled):
-    if is_compiled:
-        pytest.importorskip("numba", reason="the extra `fast` is not installed")
-    found = find_duplicates([chat("a", *one), chat("b", *two)], SHORT, is_compiled=is_compiled)
+def test_exact_is_what_messages_say(one, two, is_equal):
+    found = find_duplicates([chat("a", *one), chat("b", *two)], SHORT)
     assert found.num_exact == is_equal
 
 

@@ -1,4 +1,4 @@
-"""`curate dedupe --explain`: the histogram and the trees say what was compared, on lines that fit a terminal."""
+"""`curate dedupe --explain`: clusters and what ties their records, on lines that fit a terminal."""
 
 import json
 import random
@@ -11,9 +11,8 @@ from curate.base.tables import width_of
 from curate.cli import cli
 from curate.cli.dedupe import report
 from curate.cli.dedupe.comparison import compare_files
-from curate.cli.dedupe.report import difference, histogram
+from curate.cli.dedupe.report import difference
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe import find_duplicates
 
 
 def words(rng, count):
@@ -55,12 +54,12 @@ def family(tmp_path):
 
 def test_a_tree_shows_each_member_once_and_what_differs(family):
     said = explained(family)
-    tree = said.split("\n\n")[2].splitlines()
+    tree = said.split("\n\n")[1].splitlines()
     assert tree[0].startswith("5 records like family.jsonl:1 first: w")
     assert tree[1] == "  1.00 whole  exact    :2 exact"
     assert tree[2].startswith("  0.93 whole  near     :3 near answer: ")
     assert tree[2].endswith('> "changed"')
-    assert tree[3].startswith("    0.93 whole  near     :4 nearer answer: ")
+    assert tree[3].startswith("  0.93 whole  near     :4 nearer answer: ")
     assert tree[4].startswith("  1.00 prompt conflict :5 other answer +")
     assert len(tree) == 5
     assert "alone" not in said
@@ -78,7 +77,7 @@ def test_hostile_text_is_made_harmless_and_lines_fit(family):
 def test_wide_characters_and_long_names_fit_too(tmp_path):
     rows = [(f"{'長' * 30}{n}", f"東京の天気はどうですか、教えてください{'!' * n}", f"晴れ{n}です") for n in range(3)]
     said = explained(written(tmp_path / f"{'名' * 40}.jsonl", rows))
-    tree = said.split("\n\n")[2].splitlines()
+    tree = said.split("\n\n")[1].splitlines()
     assert len(tree) == 3
     assert max(map(width_of, tree)) <= 80
 
@@ -87,38 +86,10 @@ def test_the_largest_clusters_come_first_and_the_rest_is_counted(tmp_path):
     rows = [(f"r{n}", f"question number {'x' * (n % 7)} what", f"answer {n}") for n in range(40)]
     path = written(tmp_path / "many.jsonl", rows)
     said = explained(path, "--top", "2")
-    trees = said.split("\n\n")[2:]
+    trees = said.split("\n\n")[1:]
     assert [tree.split(" ", 1)[0] for tree in trees] == ["6", "6", "5"]
-    assert trees[2] == "5 smaller clusters not drawn; --top 0 draws all\n"
+    assert trees[2] == "5 smaller clusters not shown; --top 0 shows all\n"
     assert explained(path, "--top", "0").count("records like") == 7
-
-
-def test_the_histogram_counts_what_was_compared(tmp_path):
-    rng = random.Random(2)
-    records = []
-    for number in range(200):
-        text = [f"w{rng.randrange(10**6)}" for _ in range(60)]
-        for copy in range(2):
-            records.append(Record(f"{number}-{copy}", "domain", Source("a", 1), {}, text=" ".join(text)))
-            for place in rng.sample(range(60), number % 12):
-                text[place] = f"w{rng.randrange(10**6)}"
-    found = find_duplicates(records, DedupeSettings())
-    lines = list(histogram(found))
-    assert lines[0] == f"similarity of whole records, over {sum(found.bars)} pairs that met in a bucket:"
-    assert [line[:9] for line in lines[1:13]][::11] == ["0.40-0.45", "0.95-1.00"]
-    (marked,) = [line for line in lines if "threshold" in line]
-    assert marked.startswith("0.70-0.75")
-    assert marked.endswith("< threshold 0.7")
-    # Half of the pairs of .5 never meet in a bucket, and the estimate says so.
-    low = next(line for line in lines if line.startswith("0.50-0.55"))
-    assert "(of about" in low
-    assert sum(found.bars[6:]) == found.num_near
-    assert max(map(width_of, lines)) <= 80
-
-
-def test_a_threshold_of_one_is_marked_in_the_last_bar(family):
-    (line,) = [line for line in explained(family, "--threshold", "1").splitlines() if "< threshold" in line]
-    assert line.startswith("0.95-1.00")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +129,7 @@ def test_values_are_hidden_but_where_they_are_asked_for(tmp_path):
 
 def test_a_line_that_is_gone_meanwhile_does_not_end_the_call(family, tmp_path):
     other = written(tmp_path / "other.jsonl", [("x", "where is it", "here"), ("y", "where is it", "there")])
-    compared = compare_files([family, other], DedupeSettings(), lambda *_: None, is_staged=False)
+    compared = compare_files([family, other], DedupeSettings(), lambda *_: None, is_kept=False)
     whole = "\n".join(report.explained(compared, 0, str))
     family.write_text("{}\n", encoding="utf-8")
     changed = "\n".join(report.explained(compared, 0, str))

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.base.record import SPLITS, Record, Source
 from curate.project.records import Records
-from curate.similarity.dedupe import components, preference_of
+from curate.similarity.dedupe import Duplicates, Method, preference_of
 from curate.similarity.dedupe.near import firsts
-from curate.similarity.dedupe.results import ClusterNames, Repetition
+from curate.similarity.dedupe.results import Edges, Repetition
 from tests.effort import draws
 
 
@@ -127,17 +126,26 @@ def test_a_cluster_is_called_by_its_smallest_id(count: int, data: st.DataObject)
     ids = data.draw(st.permutations([f"r{n}" for n in range(count)]))
     order = np.array(data.draw(st.permutations(range(count))))
     left, right = np.array(joined, np.int64).reshape(-1, 2).T
-    clusters = ClusterNames(ids, components(count, left, right), order)
+    none, edges = np.zeros(0, np.int64), Edges(left, right, np.ones(len(left)), np.zeros(len(left), np.int64))
+    repetition = Repetition(ids, np.arange(count), none, none, np.zeros(0))
+    found = Duplicates([], [], Method(3, 0.7), 0, 0, edges, repetition, order)
+    clusters = found.clusters
     assert list(clusters) == [ids[row] for row in order]
     members = [{name for name in ids if clusters[name] == cluster} for cluster in set(clusters.values())]
     assert all(clusters[name] == min(part) for part in members for name in part)
-    assert clusters.sizes == sorted(map(len, members), reverse=True)
+    assert found.sizes == sorted(map(len, members), reverse=True)
     assert all(clusters[ids[one]] == clusters[ids[other]] for one, other in joined)
     # No more is joined than the pairs ask for: each can make one cluster less at most.
     assert len(members) >= count - len(joined)
-    assert clusters == dict(clusters.items())
-    with pytest.raises(KeyError):
-        clusters["nobody"]
+    grouped = found.members()
+    assert {frozenset(one.name for one in some) for some in grouped} == {
+        frozenset(part) for part in members if len(part) > 1
+    }
+    ties = {frozenset((ids[one], ids[other])) for one, other in joined}
+    position = {ids[row]: place for place, row in enumerate(order)}
+    for first, *others in grouped:
+        assert (first.above, position[first.name]) == ("", min(position[one.name] for one in (first, *others)))
+        assert all(frozenset((one.name, one.above)) in ties for one in others)
 
 
 RECORDS = st.lists(

@@ -17,7 +17,7 @@ from curate.schema.settings import LeakSettings
 from curate.similarity.leaks import Exam, Leak, Leaks, compare_exams, find_leaks
 from curate.similarity.leaks.evidence import gather
 from curate.similarity.leaks.pairs import _longest_run
-from curate.similarity.leaks.words import HashedRecords, is_by_character, words_of
+from curate.similarity.leaks.words import SearchedRecords, is_by_character, words_of
 
 SETTINGS = LeakSettings()
 
@@ -289,11 +289,8 @@ def test_the_verdict_does_not_depend_on_what_stands_beside(monkeypatch: pytest.M
     whole = [(one.exam.id, one.source.id, one.overlaps) for one in find_leaks(exam, pool, SETTINGS).leaks]
     assert len(whole) == 13
     # The same in many small chunks, with the index settled after each.
-    monkeypatch.setattr("curate.similarity.leaks.words._CHUNK_CHARS", 500)
-    monkeypatch.setattr("curate.similarity.leaks.kernels._CHUNK_UNITS", 40)
-    monkeypatch.setattr("curate.similarity.leaks.kernels._CHUNK_WORDS", 16)
+    monkeypatch.setattr("curate.similarity.dedupe.shingles.BLOCK", 500)
     monkeypatch.setattr("curate.similarity.leaks.evidence._MOST_HITS", 10)
-    monkeypatch.setattr("curate.similarity.leaks.evidence._PIECE", 10)
     again = [(one.exam.id, one.source.id, one.overlaps) for one in find_leaks(exam, pool, SETTINGS).leaks]
     assert again == whole
 
@@ -399,12 +396,9 @@ def plain_evidence(
 
 @pytest.mark.ci
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("is_compiled", [False, True])
 def test_several_exams_at_once_are_each_as_alone_and_as_sets_of_words_say(
-    seed: int, is_compiled: bool, monkeypatch: pytest.MonkeyPatch
+    seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if is_compiled:
-        pytest.importorskip("numba", reason="the extra `fast` is not installed")
     monkeypatch.setattr("curate.similarity.leaks.evidence._MOST_HITS", 10 ** (seed % 5))
     rng = random.Random(seed)
     records = [mixed(rng, number) for number in range(300)]
@@ -415,24 +409,19 @@ def test_several_exams_at_once_are_each_as_alone_and_as_sets_of_words_say(
     pool = [*rows["train"], *rows["validation"]]
     benchmark, test = Exam(rows["benchmark"], len(rows["train"])), Exam(rows["test"], len(pool))
     exams = [benchmark, test, Exam(rows["validation"], len(rows["train"]))]
-    corpus = HashedRecords(records, most_retained=4000, is_compiled=is_compiled)
+    corpus = SearchedRecords(records)
     # An earlier search of the same corpus changes nothing.
     compare_exams(corpus, rows["test"], [Exam(rows["train"], len(rows["test"]))], chosen)
     together = compare_exams(corpus, pool, [Exam([], 10), *exams, Exam([1, 2], 0)], chosen)
     alone = [([records[row] for row in exam.rows], [records[row] for row in pool[: exam.num_pool]]) for exam in exams]
     assert together == [Leaks([], 0, 10, 0), *(find_leaks(*one, chosen) for one in alone), Leaks([], 2, 0, 0)]
     assert sum(len(one.leaks) for one in together) > 5
-    evidence = gather(corpus, pool, exams, short, most)
-    first, end = 0, len(evidence.is_template)
-    for (exam, others), num_templates in zip(alone, evidence.num_templates, strict=True):
+    for (exam, others), evidence in zip(alone, gather(corpus, pool, exams, short, most), strict=True):
         pairs, covered, templates, common = plain_evidence(exam, others, short, most)
-        last = first + len(exam)
-        begin, stop = evidence.begins[3 * first], [*evidence.begins.tolist(), end][3 * last]
-        assert [(number - first, rank) for number, rank in evidence.candidates if first <= number < last] == pairs
-        assert evidence.is_template[begin:stop].tolist() == covered
-        assert num_templates == templates > 0
-        assert {number - first for number in evidence.common_prompts if first <= number < last} == common
-        first = last
+        assert evidence.candidates == pairs
+        assert evidence.is_template.tolist() == covered
+        assert evidence.num_templates == templates > 0
+        assert evidence.common_prompts == common
 
 
 def json_lines(path: Path) -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 
 from curate.base.events import Add, Drop, Edit
+from curate.base.record import Record, Source
 from curate.schema.settings import DedupeSettings
 from curate.sessions import nearest
 from curate.sessions.nearest import Nearest
 from curate.similarity.dedupe import method_of
-from curate.similarity.dedupe.nearest import index_of, width_for
+from curate.similarity.dedupe.corpus import gather
+from curate.similarity.dedupe.nearest import ShingleIndex
 from tests.curate.deciding import decide
 
 
@@ -56,18 +59,17 @@ def test_the_scores_are_the_jaccard_similarity_and_the_best_is_first(make_worksp
 def test_long_texts_are_found_by_their_sketches() -> None:
     chance = random.Random(3)
     texts = [text(chance, 400) for _ in range(400)]
-    index = index_of(lambda step: iter([texts[::step]]), len(texts), method_of(DedupeSettings()))
-    assert np.bincount(index.rows).max() == width_for(len(texts))
-    assert index.sizes.max() > width_for(len(texts))
+    records = [Record(f"r{row}", "domain", Source("a", row), {}, text=text) for row, text in enumerate(texts)]
+    corpus, method = gather(records), method_of(DedupeSettings())
+    index = ShingleIndex.of(corpus.spans("record"), corpus.keys("record"), method)
+    assert np.bincount(index.rows).max() == 64
+    assert index.sizes.max() > 64
     for row in range(0, 400, 7):
         words = texts[row].split()
         for _ in range(40):
             words[chance.randrange(400)] = "changed"
-        assert row in index.candidates(" ".join(words), 3)
-
-
-def test_an_index_holds_a_bounded_number_of_hashes() -> None:
-    assert [width_for(count) for count in (0, 100_000, 1_000_000, 10_000_000)] == [64, 64, 16, 12]
+        changed = gather([replace(records[row], text=" ".join(words))])
+        assert row in index.candidates(changed.spans("record"), method.ngram, 3)
 
 
 def test_what_the_nearest_would_be_called(make_workspace: Any, hold: Any) -> None:
@@ -136,19 +138,17 @@ def test_the_index_is_kept_and_made_anew_when_the_files_change(
 ) -> None:
     monkeypatch.setattr(nearest, "_CACHE_FROM", 1)
     workspace = make_workspace(lines=lines(40))
-    calls: list[tuple[int, int]] = []
-    Nearest(hold(workspace)).prepare(lambda *told: calls.append(told))
-    assert calls == [(40, 40)]
+    Nearest(hold(workspace)).prepare()
     kept: Path = workspace.root / ".curate" / "cache" / "nearest"
     assert len(list(kept.glob("nearest-*"))) == 1
     again = Nearest(hold(workspace))
-    again.prepare(lambda *told: calls.append(told))
-    assert len(calls) == 1
+    again.prepare()
+    assert len(list(kept.glob("nearest-*"))) == 1
     assert again.find(lines(40)[7])[0].id == "r007"
     (workspace.root / "data" / "b.jsonl").write_text('{"id": "x", "instruction": "a b c d", "output": "e"}\n')
     changed = Nearest(hold(workspace))
     assert changed.find({"instruction": "a b c d", "output": "e"})[0].id == "x"
-    for path in kept.rglob("*.bin"):
+    for path in kept.glob("nearest-*"):
         path.write_bytes(b"damaged")
     assert Nearest(hold(workspace)).find(lines(40)[7])[0].id == "r007"
 

@@ -19,18 +19,17 @@ from curate.checks.runner.names import Watched
 from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.jsonl import RawBlock, RawLine, Reader, strict_loads, strict_loads_all
 from curate.schema import Shape
-from curate.similarity.dedupe.blocks import Flags, RecordBlock, block_of, every, read_block
+from curate.similarity.dedupe.blocks import RecordBlock, block_of, every, read_block
 from curate.similarity.dedupe.columns import (
     BlockColumns,
     Part,
     columns_of,
     flags_of,
-    has_flags,
     restored,
     store_flags,
     stored,
 )
-from curate.similarity.dedupe.kernels import Kernels, kernels_for
+from curate.similarity.dedupe.shingles import Flags
 
 # What is asked of a line: its shape alone, or its id besides, so that no record need be made of it.
 Needs = Literal["shape", "ids", "record"]
@@ -63,22 +62,6 @@ class BlockPass:
     def __init__(self, examiner: Examining) -> None:
         assert examiner.shape.view is not None, "lines without a view are no records"
         self._examiner, self._view = examiner, examiner.shape.view
-
-    @cached_property
-    def _kernels(self) -> Kernels:
-        # Where others examine all the lines, or all is known of them, there is nothing to load.
-        return kernels_for(self._num_unknown())
-
-    def _num_unknown(self) -> int:
-        """Return in how many bytes there may be something to clean."""
-        spec, pack, rules = self._examiner.spec, self._pack, self._examiner.rules
-        known = [
-            part.size
-            for of_file in spec.parts.values()
-            for part in of_file.parts
-            if pack and part.key in pack and (spec.changes is not None or has_flags(pack, part.key, rules))
-        ]
-        return spec.num_bytes - sum(known)
 
     @cached_property
     def _pack(self) -> Pack | None:
@@ -143,7 +126,7 @@ class BlockPass:
         if result.single:
             records, result.single = result.single, []
             lines = np.array([record.source.line for record in records], np.int64)
-            block = block_of(records, self._kernels)
+            block = block_of(records)
             result.batches.append(_sketched(block, records[0].source.file, lines, np.ones(len(lines), np.bool_)))
 
     def _examine(
@@ -166,7 +149,7 @@ class BlockPass:
             if examiner.needs == "ids":
                 result.batches.append(self._named(good, reader.name, raw.number + rows, result))
         else:
-            block = read_block(self._view, good, self._kernels)
+            block = read_block(self._view, good)
             rules = ""
             if is_changed.any():
                 rules, (flags, by_code) = examiner.rules, examiner.flags(block)
@@ -206,7 +189,7 @@ class BlockPass:
             by_code = dict(known)
             flags = by_code.pop("")
         elif is_changed.any():
-            block = read_block(self._view, list(map(value, rows.tolist())), self._kernels)
+            block = read_block(self._view, list(map(value, rows.tolist())))
             flags, by_code = self._examiner.flags(block)
             self._keep_flags(key, rules, {**by_code, "": flags})
         is_mine = self._not_watched(columns.ids, raw, rows, reader.name, is_changed, value, result)

@@ -18,7 +18,7 @@ from curate.jsonl import fault_finding
 
 if TYPE_CHECKING:
     from curate.base.hashing import Indices
-    from curate.similarity.dedupe.blocks import Flags
+    from curate.similarity.dedupe.shingles import Flags
 
 _HUNK = re.compile(rb"@@ -[0-9,]+ \+([0-9]+)(?:,([0-9]+))? @@")
 _PIECE = 1 << 16

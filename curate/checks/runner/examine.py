@@ -23,7 +23,8 @@ from curate.schema.settings import ADDED
 
 if TYPE_CHECKING:
     from curate.checks.runner.blocks import BlockPass, Needs
-    from curate.similarity.dedupe.blocks import Flags, RecordBlock
+    from curate.similarity.dedupe.blocks import RecordBlock
+    from curate.similarity.dedupe.shingles import Flags
 
 # Bytes from which many lines are examined at once.
 BLOCKS_FROM = 8_000_000

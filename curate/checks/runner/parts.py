@@ -21,16 +21,13 @@ from curate.jsonl import RawBlock, Reader, Span, strict_loads_all
 from curate.schema import Shape
 from curate.similarity.dedupe.blocks import block_of, read_block
 from curate.similarity.dedupe.columns import BlockColumns, ColumnCache, Part, columns_of, stored
-from curate.similarity.dedupe.kernels import Kernels, kernels_for
 
 # Hears how many bytes are read, and how many there are.
 Progress = Callable[[int, int], object]
 Task = tuple[Path, Span | None]
 
 
-def read_parts(
-    path: Path, span: Span | None, shape: Shape, root: Path | None, pack: Pack | MemoryPack, kernels: Kernels, /
-) -> FileParts:
+def read_parts(path: Path, span: Span | None, shape: Shape, root: Path | None, pack: Pack | MemoryPack, /) -> FileParts:
     """Read one span of a file, or all of it, and keep in ``pack`` what it does not have.
 
     Raises:
@@ -46,7 +43,7 @@ def read_parts(
         key = item.key
         if key not in pack:
             try:
-                columns, values = _columns(item, reader, shape, kernels)
+                columns, values = _columns(item, reader, shape)
                 stored(pack, key, columns)
                 if isinstance(pack, MemoryPack) and pack.values is not None:
                     pack.values[key] = values
@@ -57,9 +54,7 @@ def read_parts(
     return result
 
 
-def _columns(
-    raw: RawBlock, reader: Reader, shape: Shape, kernels: Kernels
-) -> tuple[BlockColumns, Sequence[Mapping[str, Json]]]:
+def _columns(raw: RawBlock, reader: Reader, shape: Shape) -> tuple[BlockColumns, Sequence[Mapping[str, Json]]]:
     """Read the lines of a block, at once if they are plain, else one by one; return also the objects of its records."""
     view = shape.view
     assert view is not None
@@ -68,7 +63,7 @@ def _columns(
     if values is not None and (~are_valid).sum() <= MOST_INVALID * len(values):
         rows = np.flatnonzero(are_valid)
         values = values if are_valid.all() else [values[row] for row in rows.tolist()]
-        block = read_block(view, values, kernels)
+        block = read_block(view, values)
         lengths = np.array(list(map(len, raw.lines)), np.int64)
         offsets = np.cumsum(lengths + 1) - lengths - 1
         return columns_of(block, rows, offsets[rows], lengths[rows], raw.num_lines), values
@@ -85,9 +80,7 @@ def _columns(
             continue
         records.append(shape.record(value, Source(reader.name, line[0])))
         line_spans.append((line[0] - raw.number, line[1] - raw.offset, len(line[2])))
-    block = replace(
-        block_of(records, kernels), ignored=[sorted(shape.ignored(record.data)) or None for record in records]
-    )
+    block = replace(block_of(records), ignored=[sorted(shape.ignored(record.data)) or None for record in records])
     rows, offsets, lengths = np.array(line_spans, np.int64).reshape(-1, 3).T
     crlf = reader.num_crlf, reader.first_crlf - raw.number if reader.num_crlf else 0
     reader.num_crlf, reader.first_crlf = before
@@ -108,9 +101,7 @@ def read_all(
     tasks = tasks_of(files, root, is_counted=jobs > 1)
     total, num_done = num_bytes(files), 0
     results = (
-        shared_out(tasks, _read, _start, (shape, root, cache, total), jobs)
-        if jobs > 1
-        else _in_turn(tasks, shape, root, pack, kernels_for(total))
+        shared_out(tasks, _read, _start, (shape, root, cache), jobs) if jobs > 1 else _in_turn(tasks, shape, root, pack)
     )
     with closing(results):
         for (path, span), part in zip(tasks, results, strict=True):
@@ -122,12 +113,12 @@ def read_all(
         pack.refresh()
 
 
-_reading: tuple[Shape, Path | None, Pack, Kernels]
+_reading: tuple[Shape, Path | None, Pack]
 
 
-def _start(shape: Shape, root: Path | None, cache: ColumnCache, total: int) -> None:
+def _start(shape: Shape, root: Path | None, cache: ColumnCache) -> None:
     global _reading  # noqa: PLW0603  a worker has one of each, for all its tasks
-    _reading = shape, root, cache.opened(), kernels_for(total)
+    _reading = shape, root, cache.opened()
 
 
 def _read(task: Task) -> FileParts:
@@ -135,14 +126,12 @@ def _read(task: Task) -> FileParts:
     return read_parts(path, span, *_reading)
 
 
-def _in_turn(
-    tasks: Sequence[Task], shape: Shape, root: Path | None, pack: Pack | MemoryPack, kernels: Kernels
-) -> Generator[FileParts]:
+def _in_turn(tasks: Sequence[Task], shape: Shape, root: Path | None, pack: Pack | MemoryPack) -> Generator[FileParts]:
     """Read spans one after the other, counting lines along."""
     line = 1
     for path, span in tasks:
         line = line if span and span.start else 1
-        part = read_parts(path, span and replace(span, first_line=line), shape, root, pack, kernels)
+        part = read_parts(path, span and replace(span, first_line=line), shape, root, pack)
         line += part.num_lines
         yield part
 

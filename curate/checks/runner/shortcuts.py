@@ -19,7 +19,8 @@ from curate.checks import Check
 from curate.schema.settings import Settings
 
 if TYPE_CHECKING:
-    from curate.similarity.dedupe.blocks import Flags, RecordBlock
+    from curate.similarity.dedupe.blocks import RecordBlock
+    from curate.similarity.dedupe.shingles import Flags
 
 # Says whether none of some signs is found in any text of a value, however deep it lies.
 Absence = Callable[[Json], bool]

@@ -29,9 +29,9 @@ from curate.cli._options import by_option, engine_options, format_option, paths_
 @click.option("--drop", multiple=True, metavar="ID", help="Drop this one record of its cluster.")
 @click.option("--leave", multiple=True, metavar="ID", help="Let its cluster be, and do not show it again.")
 @click.option("--dry-run", is_flag=True, help="Say what would be dropped, and write nothing.")
-@click.option("--explain", is_flag=True, help="Draw the similarity histogram and the trees of the largest clusters.")
+@click.option("--explain", is_flag=True, help="Show the largest clusters.")
 @click.option(
-    "--top", type=click.IntRange(0), default=None, help="With --explain: clusters to draw, 20 unless told; 0 draws all."
+    "--top", type=click.IntRange(0), default=None, help="With --explain: clusters to show, 20 unless told; 0 shows all."
 )
 @click.option(
     "--encoder", type=click.Path(path_type=Path), help="A sentence-embedding folder, to find the same meaning as well."
@@ -43,7 +43,7 @@ from curate.cli._options import by_option, engine_options, format_option, paths_
 @engine_options
 @click.option("--progress/--no-progress", default=None, help="Say how far it is; by default on a terminal.")
 @click.option(
-    "--cache/--no-cache", default=True, help="Keep finished stages of large inputs, to resume from; daft keeps none."
+    "--cache/--no-cache", default=True, help="Keep what is found in large inputs for the next call; daft keeps nothing."
 )
 def command(**given: Any) -> int:
     """Find records of a workspace, or of record files, that repeat one another.

@@ -18,14 +18,11 @@ from curate.checks.runner.table import RecordTable, read_table
 from curate.project.data import FILES_CHANGED, ProjectData, column_cache
 from curate.project.loose import loose_shape, tell_of_lines
 from curate.project.records import Records
-from curate.project.repeats import STAGED_FROM, find_repeats, stages_in
+from curate.project.repeats import KEPT_FROM, find_repeats, kept_in
 from curate.schema import Shape
 from curate.schema.settings import FILE_NAME, DedupeSettings, root_of
-from curate.similarity.dedupe import Duplicates, Keep, find, method_of
+from curate.similarity.dedupe import Duplicates, Keep, Watch, find, method_of
 from curate.similarity.dedupe.columns import ColumnCache, cache_in
-from curate.similarity.dedupe.kernels import kernels_for
-from curate.similarity.dedupe.near import Watch
-from curate.similarity.dedupe.stages import Stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +34,7 @@ class ComparedRecords:
     """In the order of preference."""
     rename: Callable[[str], str] = str
     remarks: Sequence[str] = ()
-    """What stood in the way of keeping what was read and found."""
-    num_resumed: int = 0
-    """Stages that an earlier call had finished."""
+    """What stood in the way of keeping what was read."""
 
     def sources(self, names: Collection[str]) -> dict[str, Source]:
         """Return where the records called ``names`` are."""
@@ -75,27 +70,28 @@ def _read_if_there(records: Records, number: int, name: str) -> Record:
 
 
 def compare_workspace(
-    data: ProjectData, settings: DedupeSettings, keep: Keep, watch: Watch, *, is_staged: bool
+    data: ProjectData, settings: DedupeSettings, keep: Keep, watch: Watch, *, is_kept: bool
 ) -> ComparedRecords:
     """Compare the records of a workspace."""
-    repeats = find_repeats(data, settings, keep=keep, watch=watch, is_staged=is_staged)
-    remarks = [*(data.lines.table.remarks if data.lines.table else ()), *repeats.stages.remarks]
-    return ComparedRecords(repeats.duplicates, repeats.records, str, remarks, repeats.stages.num_resumed)
+    repeats = find_repeats(data, settings, keep=keep, watch=watch, is_kept=is_kept)
+    return ComparedRecords(
+        repeats.duplicates, repeats.records, str, data.lines.table.remarks if data.lines.table else ()
+    )
 
 
-def compare_files(files: list[Path], settings: DedupeSettings, watch: Watch, *, is_staged: bool) -> ComparedRecords:
+def compare_files(files: list[Path], settings: DedupeSettings, watch: Watch, *, is_kept: bool) -> ComparedRecords:
     """Compare the records of files that belong to no workspace.
 
     What was read and found is kept in the workspace that the first file is in, else for the user.
     """
     shape, num = loose_shape(files), num_bytes(files)
-    cache, stages = _caches_for(files[0], shape, num) if is_staged and num >= STAGED_FROM else (None, Stages())
+    cache, folder = _caches_for(files[0], shape, num) if is_kept and num >= KEPT_FROM else (None, None)
     table = read_table(files, shape, cache, on_progress=partial(watch, "reading bytes"), has_tokens=True)
     num_findings = len(table.findings())
-    records, kernels = _all_of(table), kernels_for(num)
-    duplicates = find(records.corpus(kernels), method_of(settings), kernels, stages, watch)
+    records = _all_of(table)
+    duplicates = find(records.corpus(), method_of(settings), folder=folder, watch=watch)
     tell_of_lines(num_findings)
-    return ComparedRecords(duplicates, records, str, [*table.remarks, *stages.remarks], stages.num_resumed)
+    return ComparedRecords(duplicates, records, str, table.remarks)
 
 
 @contextmanager
@@ -133,11 +129,9 @@ def _shards(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _caches_for(path: Path, shape: Shape, num: int) -> tuple[ColumnCache | None, Stages]:
-    """Return where the columns of ``num`` bytes of records and finished stages are kept."""
+def _caches_for(path: Path, shape: Shape, num: int) -> tuple[ColumnCache | None, Path | None]:
+    """Return where the columns of ``num`` bytes of records, and what is found in them, are kept."""
     if root := root_of(path.resolve()):
-        return column_cache(root, shape), stages_in(root, num)
+        return column_cache(root, shape), kept_in(root, num)
     folder = user_cache_path("pairsmith")
-    stages = Stages(folder / "dedupe")
-    stages.sweep()
-    return cache_in(folder / "records", shape), stages
+    return cache_in(folder / "records", shape), folder / "dedupe"

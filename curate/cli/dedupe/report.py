@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
@@ -12,17 +12,13 @@ from curate.base import console
 from curate.base.record import Record, Source
 from curate.base.tables import counted, width_of
 from curate.cli.dedupe.comparison import ComparedRecords
-from curate.similarity.dedupe import Duplicates
-from curate.similarity.dedupe.results import Tree, trees_of
+from curate.similarity.dedupe.results import TiedRecord
 
 if TYPE_CHECKING:
     from curate.similarity.dedupe.semantic import Encoder, Meanings
 
 MAX_PAIRS = 20
 _COLUMNS = 80
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
-_BAR = 30
-_DEEPEST = 6
 _ID = 13
 _FILE = 14
 _TIE_WORDS = {"exact": "whole", "record": "whole", "prompt": "prompt", "completion": "answer"}
@@ -49,7 +45,7 @@ def report(compared: ComparedRecords, *, is_brief: bool) -> Iterator[str]:
     if duplicates.num_skipped:
         texts = counted(duplicates.num_skipped, "text")
         yield f"not compared to the end: {texts} (too many alike); near duplicates among them may be missed"
-    sizes = duplicates.clusters.sizes
+    sizes = duplicates.sizes
     clusters = counted(sum(size > 1 for size in sizes), "cluster")
     yield f"{clusters} of two or more; the largest holds {counted(sizes[0] if sizes else 0, 'record')}"
     if is_brief:
@@ -67,7 +63,7 @@ def _first_pairs(compared: ComparedRecords) -> Iterator[str]:
     for conflict in conflicts:
         yield _line(conflict.record, "conflict", "asks like", conflict.other, conflict.score, sources)
     if hidden := len(duplicates.pairs) - len(pairs) + len(duplicates.conflicts) - len(conflicts):
-        yield f"{hidden:,} more; --explain draws the clusters, --format jsonl gives all pairs"
+        yield f"{hidden:,} more; --explain shows the clusters, --format jsonl gives all pairs"
 
 
 def _line(name: str, kind: str, verb: str, other: str, score: float, sources: dict[str, Source]) -> str:
@@ -160,66 +156,31 @@ def render_meanings(
 
 
 def explained(compared: ComparedRecords, top: int, hide: Callable[[str], str]) -> Iterator[str]:
-    """Yield the histogram and the trees of the ``top`` largest clusters (0 is all of them).
+    """Yield the ``top`` largest clusters (0 is all of them), each record with the one that it is most like.
 
     ``hide`` gets each text and returns it, as long as it was, with what must not be shown made unreadable.
     """
-    yield ""
-    yield from histogram(compared.duplicates)
-    trees = trees_of(compared.duplicates)
-    drawn = trees[:top] if top else trees
-    records = compared.records({name for tree in drawn for name in tree.names})
-    for tree in drawn:
+    clusters = compared.duplicates.members()
+    shown = clusters[:top] if top else clusters
+    records = compared.records({member.name for members in shown for member in members})
+    for members in shown:
         yield ""
-        yield from _drawn(tree, records, hide)
-    if len(drawn) < len(trees):
+        yield from _cluster(members, records, hide)
+    if len(shown) < len(clusters):
         yield ""
-        yield f"{counted(len(trees) - len(drawn), 'smaller cluster')} not drawn; --top 0 draws all"
+        yield f"{counted(len(clusters) - len(shown), 'smaller cluster')} not shown; --top 0 shows all"
 
 
-def histogram(duplicates: Duplicates) -> Iterator[str]:
-    """Yield the similarity of the pairs that were compared as bars, with the threshold marked.
-
-    Only candidates are compared, and candidates are what shares one of 16 buckets of 4 minima. A pair of similarity J
-    does with probability 1 - (1 - J**4)**16, so pairs found are divided by that: Horvitz and Thompson 1952.
-    """
-    lowest, step = 0.4, 0.6 / len(duplicates.bars)
-    # A pair that is less alike is less likely to meet, so that a plain count would draw too few of them.
-    middles = [lowest + step * (index + 0.5) for index in range(len(duplicates.bars))]
-    guesses = [count / (1 - (1 - middle**4) ** 16) for count, middle in zip(duplicates.bars, middles, strict=True)]
-    yield f"similarity of whole records, over {counted(sum(duplicates.bars), 'pair')} that met in a bucket:"
-    most = max(guesses, default=0)
-    for index, (count, guess) in enumerate(zip(duplicates.bars, guesses, strict=True)):
-        low, high = lowest + step * index, lowest + step * (index + 1)
-        is_here = low - 1e-9 <= duplicates.method.threshold < high - 1e-9 or (
-            index == len(duplicates.bars) - 1 and duplicates.method.threshold >= high
-        )
-        mark = f" < threshold {duplicates.method.threshold:g}" if is_here else ""
-        note = f"{count:,}" if round(guess) <= 1.02 * count else f"{count:,} (of about {guess:,.0f})"
-        yield f"{low:.2f}-{high:.2f} {_bar(guess, most)} {note}{mark}".rstrip()
-    yield "Less alike pairs may never meet: 66 of 100 at .4, 36 at .5, 11 at .6, 1 at .7."
-    yield "'of about' counts those in. Equal texts and crowds over 128 texts are left out."
-
-
-def _bar(value: float, most: float) -> str:
-    eighths = round(value / most * _BAR * 8) if most else 0
-    # What is there at all has a bar that can be seen.
-    if value > 0:
-        eighths = max(1, eighths)
-    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()).ljust(_BAR)
-
-
-def _drawn(tree: Tree, records: dict[str, Record], hide: Callable[[str], str]) -> Iterator[str]:
-    keeper = records[tree.keeper]
-    location = f"{_short(keeper.source.file)}:{keeper.source.line}"
-    head = f"{counted(len(tree.branches) + 1, 'record')} like {location} {console.one_line(keeper.id, _ID)}: "
-    yield _fitted(head + console.one_line(hide(keeper.prompt or keeper.text), _COLUMNS))
-    for branch in tree.branches:
-        record, other = records[branch.name], records[branch.above]
-        file = "" if record.source.file == keeper.source.file else _short(record.source.file)
-        indent = "  " * min(branch.depth, _DEEPEST)
+def _cluster(members: Sequence[TiedRecord], records: dict[str, Record], hide: Callable[[str], str]) -> Iterator[str]:
+    first = records[members[0].name]
+    location = f"{_short(first.source.file)}:{first.source.line}"
+    head = f"{counted(len(members), 'record')} like {location} {console.one_line(first.id, _ID)}: "
+    yield _fitted(head + console.one_line(hide(first.prompt or first.text), _COLUMNS))
+    for member in members[1:]:
+        record, other = records[member.name], records[member.above]
+        file = "" if record.source.file == first.source.file else _short(record.source.file)
         line = (
-            f"{indent}{branch.score:.2f} {_TIE_WORDS[branch.tie]:6} {branch.state:8} "
+            f"  {member.score:.2f} {_TIE_WORDS[member.tie]:6} {member.standing:8} "
             f"{file}:{record.source.line} {console.one_line(record.id, _ID)}"
         )
         yield _fitted(f"{line} {difference(other, record, _COLUMNS - 1 - width_of(line), hide)}")

@@ -85,9 +85,9 @@ class DedupeOptions:
         is_scaled, is_text = self.engine != "local", self.form == "text"
         is_alone = self.is_workspace and not (self.keep or self.encoder or self.settings or is_scaled)
         refuse_if(
-            (self.explain and not is_text, "--explain draws for people: --format text"),
+            (self.explain and not is_text, "--explain is for people: --format text"),
             (self.show_values and not is_text, "--show-values is for the texts that --format text shows"),
-            (self.top is not None and not self.explain, "--top is for what --explain draws"),
+            (self.top is not None and not self.explain, "--top is for what --explain shows"),
             (
                 self.dry_run and not (self.keep or self.is_review),
                 "--dry-run is for what writes: --apply, --keep, --merge, --drop, --leave",
@@ -145,14 +145,12 @@ def _run_here(options: DedupeOptions, progress: Progress) -> None:
     refuse_if((encoder is None and options.semantic_threshold is not None, "--semantic-threshold is for an --encoder"))
     if project:
         order: Keep = "longest" if options.keep == "keep-longest" else "first"
-        compared = compare_workspace(project.data, settings, order, progress, is_staged=options.cache)
+        compared = compare_workspace(project.data, settings, order, progress, is_kept=options.cache)
     else:
-        compared = compare_files(list(options.paths), settings, progress, is_staged=options.cache)
+        compared = compare_files(list(options.paths), settings, progress, is_kept=options.cache)
     progress.close()
     for remark in compared.remarks:
         console.talk(f"warning: {console.one_line(remark)}")
-    if compared.num_resumed:
-        console.talk(f"resumed: {counted(compared.num_resumed, 'stage')} of an earlier call")
     meanings = compare_meanings(compared, encoder, settings.semantic_threshold) if encoder else None
     _print(options, compared, meanings, settings)
     if project and options.keep:

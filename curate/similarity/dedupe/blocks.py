@@ -19,10 +19,9 @@ from curate.base.hashing import MIX_A, STEP, Hashes, Indices, mix
 from curate.base.record import Json, Record, Source, trace_bytes
 from curate.schema.shape import AnswerKeys, answer_keys, marks_of, record_parts
 from curate.schema.view import PART_JOINT, View, at
-from curate.similarity.dedupe.kernels import Cleaned, Kernels
-from curate.similarity.dedupe.shingles import BREAK, MARKS, Ragged, spaced, storable
+from curate.similarity.dedupe.shingles import BREAK, MARKS, Flags, Ragged, ends_of, ranges
+from curate.similarity.dedupe.words import NOTHING, Units, flattened, spaced, storable, text_keys, word_hashes
 
-Flags = NDArray[np.bool_]
 _NOWHERE = Source("", 0)
 _PAIR, _SYSTEM_AND_PAIR = ("user", "assistant"), ("system", "user", "assistant")
 Roles = tuple[str, ...]
@@ -85,7 +84,6 @@ class RecordBlock:
     layouts: list[_Layout]
     codes: Indices
     """The number of the layout of each record, [N]."""
-    kernels: Kernels
     preferences: Sequence[Record] = ()
     """The records, where they are preferences."""
 
@@ -104,7 +102,7 @@ class RecordBlock:
     @cached_property
     def starts(self) -> Indices:
         """The first text of each record, [N]."""
-        return np.concatenate([[0], np.cumsum(self.num_texts)])[:-1].astype(np.int64)
+        return ends_of(self.num_texts)[:-1]
 
     @cached_property
     def num_question_texts(self) -> Indices:
@@ -144,9 +142,7 @@ class RecordBlock:
         pairs = np.array([pair for layout in layouts for pair in layout.answers], np.int64).reshape(-1, 2)
         counts = per_layout[codes]
         rows = np.repeat(np.arange(len(codes)), counts)
-        begins = (np.cumsum(per_layout) - per_layout)[codes]
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        chosen = pairs[np.repeat(begins, counts) + within]
+        chosen = pairs[ranges(ends_of(per_layout)[codes], counts)]
         questions = np.where(chosen[:, 0] < 0, -1, chosen[:, 0] + self.starts[rows])
         return rows, questions, chosen[:, 1] + self.starts[rows]
 
@@ -182,26 +178,34 @@ class RecordBlock:
         return storable(self.texts)
 
     @cached_property
-    def cleaned(self) -> Cleaned:
-        """Keys and words of each text, as blanks part them."""
-        return self.kernels.clean(self._storable)
+    def _units(self) -> Units:
+        return flattened(self._storable)
+
+    @cached_property
+    def _text_keys(self) -> Hashes:
+        return text_keys(self._units)
+
+    @cached_property
+    def _words(self) -> Ragged:
+        """The words of each text, as blanks part them."""
+        return word_hashes(self._units)
 
     @cached_property
     def asks(self) -> Flags:
         """Whether the question of each record, [N], says anything."""
-        says = np.concatenate([[0], np.cumsum((self.cleaned.keys != _nothing(self.kernels)).any(axis=1))])
+        says = ends_of((self._text_keys != NOTHING).any(axis=1))
         asks: Flags = says[self.starts + self.num_question_texts] > says[self.starts]
         return asks
 
     @cached_property
     def num_words(self) -> Indices:
         """Number of words of each text, [M], as blanks part them."""
-        return self.cleaned.words.lengths
+        return self._words.lengths
 
     @cached_property
     def first_words(self) -> Hashes:
         """The first word of each text, [M], 0 where it has none."""
-        hashes, offsets = self.cleaned.words.hashes, self.cleaned.words.offsets
+        hashes, offsets = self._words.hashes, self._words.offsets
         first = np.append(hashes, np.uint64(0))[offsets[:-1]]
         return np.where(self.num_words > 0, first & ~np.uint64(MARKS), np.uint64(0))
 
@@ -209,7 +213,7 @@ class RecordBlock:
     def keys(self) -> Keys:
         """Keys of the records."""
         counts, question_counts, starts = self.num_texts, self.num_question_texts, self.starts
-        ones, keys = np.ones(len(self), np.int64), self.cleaned.keys
+        ones, keys = np.ones(len(self), np.int64), self._text_keys
         question_marks, marks = self.marks
         answered_keys = _folded_from(np.zeros_like(marks), keys, starts + question_counts, ones)
         question_keys = _folded_from(question_marks, keys, starts, question_counts)
@@ -228,7 +232,7 @@ class RecordBlock:
             cut[row] = spaced(cut[row])
         # `spaced` returns the very text where there is nothing to change.
         is_same = all(map(is_, cut, self._storable))
-        words = self.cleaned.words if is_same else self.kernels.clean(cut).words
+        words = self._words if is_same else word_hashes(flattened(cut))
         return _with_breaks(words, self.starts, self.num_question_texts)
 
     def having(self, rows: Indices, flags: Flags) -> Flags:
@@ -251,7 +255,7 @@ class RecordBlock:
 
         ``of_texts`` is `num_chars` or `num_bytes`.
         """
-        running = np.concatenate([[0], np.cumsum(of_texts)]).astype(np.int64)
+        running = ends_of(of_texts)
         starts, num_question_texts = self.starts, self.num_question_texts
         first = self._of_layouts("first_prompt")
         ends = starts + num_question_texts
@@ -261,7 +265,7 @@ class RecordBlock:
         return total + running[starts + first] - running[starts] if has_system else total
 
 
-def read_block(view: View, values: Sequence[Mapping[str, Json]], kernels: Kernels) -> RecordBlock:
+def read_block(view: View, values: Sequence[Mapping[str, Json]]) -> RecordBlock:
     """Return the columns of the valid lines ``values``."""
     get = partial(every, view, values)
     metas = [meta or {} for meta in get("meta")]
@@ -281,7 +285,6 @@ def read_block(view: View, values: Sequence[Mapping[str, Json]], kernels: Kernel
         [ignored or None for ignored in get("ignore")],
         values,
         *(_texts_of_pairs(pairs) if pairs else _texts_of(view, values)),
-        kernels,
         [view.record(value, _NOWHERE) for value in values] if view.has_answers else (),
     )
 
@@ -340,7 +343,7 @@ def _texts_of(view: View, values: Sequence[Mapping[str, Json]]) -> tuple[list[st
     return texts, layouts, np.array(codes, np.int64)
 
 
-def block_of(records: Sequence[Record], kernels: Kernels) -> RecordBlock:
+def block_of(records: Sequence[Record]) -> RecordBlock:
     """Return the columns of some records."""
     texts: list[str] = []
     layouts: list[_Layout] = []
@@ -360,7 +363,6 @@ def block_of(records: Sequence[Record], kernels: Kernels) -> RecordBlock:
         texts,
         layouts,
         np.arange(len(records)),
-        kernels,
         records if records and records[0].answers else (),
     )
 
@@ -438,13 +440,6 @@ def _parts_of(record: Record, layouts: list[_Layout]) -> list[str]:
     return parts.texts
 
 
-@lru_cache(maxsize=8)
-def _nothing(kernels: Kernels) -> Hashes:
-    """Return the key of a text that says nothing."""
-    key: Hashes = kernels.clean([""]).keys[0]
-    return key
-
-
 def folded(state: Hashes, key: Hashes) -> Hashes:
     """Return the keys ``state``, [N, 2], with ``key`` told after them."""
     first = mix(state[:, 0] * np.uint64(STEP) + key[:, 0])
@@ -457,21 +452,12 @@ def _with_breaks(words: Ragged, starts: Indices, question_counts: Indices) -> tu
     hashes, offsets = words.hashes, words.offsets
     has_parts = (question_counts > 1) & (offsets[starts + question_counts] > offsets[starts])
     counts = np.where(has_parts, question_counts - 1, 0)
-    within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
-    behind = np.repeat(starts, counts) + 1 + within
+    behind = ranges(starts + 1, counts)
     if len(behind):
         hashes = np.insert(hashes, offsets[behind], np.uint64(BREAK))
-    ends = [
-        offsets[index] + np.searchsorted(behind, index)
-        for index in (
-            starts,
-            starts + question_counts,
-            starts + question_counts,
-            starts + question_counts + 1,
-            starts + question_counts + 2,
-        )
-    ]
-    return hashes, np.stack(ends, axis=1)
+    ends = starts + question_counts
+    bounds = [offsets[at] + np.searchsorted(behind, at) for at in (starts, ends, ends, ends + 1, ends + 2)]
+    return hashes, np.stack(bounds, axis=1)
 
 
 def _folded_from(state: Hashes, keys: Hashes, starts: Indices, counts: Indices) -> Hashes:

@@ -20,7 +20,8 @@ from curate.base.record import CurateError, Json, canonical
 from curate.base.storage import WRITE_FAILED, remove_folder
 from curate.schema import Shape
 from curate.schema.shape import AnswerKeys
-from curate.similarity.dedupe.blocks import Flags, RecordBlock
+from curate.similarity.dedupe.blocks import RecordBlock
+from curate.similarity.dedupe.shingles import Flags
 
 _SMALL = np.dtype(np.uint32)
 
@@ -199,11 +200,6 @@ def store_flags(pack: Pack, key: bytes, rules: str, flags: Mapping[str, Flags]) 
     pack.append(_flags_key(key, rules), {}, flags, np.zeros(0, np.uint64))
 
 
-def has_flags(pack: Pack, key: bytes, rules: str) -> bool:
-    """Whether `flags_of` returns something."""
-    return _flags_key(key, rules) in pack
-
-
 def flags_of(pack: Pack, key: bytes, rules: str) -> dict[str, Flags] | None:
     """Return what `store_flags` was given for the same rules, None where nothing is kept."""
     entry = pack.get(_flags_key(key, rules)) if rules else None
@@ -220,7 +216,7 @@ class Part(NamedTuple):
 
 
 # Raised whenever the same lines would give other columns.
-VERSION = 7
+VERSION = 8
 _NAMED = re.compile(r"[0-9a-f]{32}")
 _NUM_RETAINED = 3
 # How much larger than what is used of it a pack may become: by all who use it, and by one of them.

@@ -11,9 +11,7 @@ import numpy as np
 from curate.base.hashing import Hashes, Indices
 from curate.base.record import Record
 from curate.similarity.dedupe.blocks import Keys, block_of
-from curate.similarity.dedupe.kernels import Kernels
-from curate.similarity.dedupe.pairs import Sides
-from curate.similarity.dedupe.shingles import Field, Spans
+from curate.similarity.dedupe.shingles import Field, Spans, ends_of
 
 # Records that are cleaned together: few enough for the processor's cache.
 BLOCK = 1024
@@ -35,12 +33,9 @@ class Corpus:
     def spans(self, name: Field) -> Spans:
         """Return the text of one field of each record."""
         first, last = {"record": (0, 4), "prompt": (0, 1), "completion": (2, 3)}[name]
-        bounds = self.bounds
-        return Spans(self.tokens, np.ascontiguousarray(bounds[:, first]), np.ascontiguousarray(bounds[:, last]))
-
-    def sides(self) -> Sides:
-        """Return what is compared part by part."""
-        return Sides(self.spans("prompt"), self.spans("completion"), self.columns.forms)
+        return Spans(
+            self.tokens, np.ascontiguousarray(self.bounds[:, first]), np.ascontiguousarray(self.bounds[:, last])
+        )
 
     def keys(self, name: Field) -> Hashes:
         """Return a key of one field's text of each record: equal keys mean equal texts."""
@@ -48,11 +43,11 @@ class Corpus:
         return {"record": columns.whole, "prompt": columns.question, "completion": columns.answer}[name]
 
 
-def gather(records: Sequence[Record], kernels: Kernels) -> Corpus:
+def gather(records: Sequence[Record]) -> Corpus:
     """Return what is compared of ``records``."""
-    blocks = (block_of(list(records[low : low + BLOCK]), kernels) for low in range(0, max(1, len(records)), BLOCK))
+    blocks = (block_of(list(records[low : low + BLOCK])) for low in range(0, max(1, len(records)), BLOCK))
     ids, keys, texts = zip(*((block.ids, block.keys, block.tokens) for block in blocks), strict=True)
-    begins = np.cumsum([0, *(len(tokens) for tokens, _ in texts)])[:-1]
-    bounds = [part + begin for (_, part), begin in zip(texts, begins, strict=True)]
+    begins = ends_of(np.array([len(tokens) for tokens, _ in texts]))
+    bounds = [part + begin for (_, part), begin in zip(texts, begins.tolist()[:-1], strict=True)]
     columns = Keys(*map(np.concatenate, zip(*keys, strict=True)))
     return Corpus(list(chain(*ids)), columns, np.concatenate(bounds), np.concatenate([tokens for tokens, _ in texts]))

@@ -1,4 +1,4 @@
-"""One field of all records compared: its distinct texts, the buckets that they share, and the verified links between.
+"""The distinct texts of one field, the buckets of their signatures, and the pairs that an exact check finds alike.
 
 64 minima in 16 bands of 4: two texts at similarity J share a bucket with probability 1 - (1 - J**4)**16, which is .988
 at 0.7 and .9998 at 0.8. Banding is loose on purpose, because every candidate is compared exactly afterwards. MinHash:
@@ -7,55 +7,59 @@ Broder 1997; banding: Indyk and Motwani 1998.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.base.hashing import Hashes, Indices
+from curate.base.hashing import Hashes, Indices, mix
 from curate.base.packs import releasing_pages
-from curate.similarity.dedupe.kernels import NUM_BANDS, Bands, Kernels, Scores
-from curate.similarity.dedupe.pairs import MOST_PAIRS, compare
-from curate.similarity.dedupe.results import Method
-from curate.similarity.dedupe.shingles import Cut, Field, Sets, Spans, heads_run, popular_passages
-from curate.similarity.dedupe.stages import Stages
+from curate.similarity.dedupe.results import Method, Scores
+from curate.similarity.dedupe.shingles import (
+    Cut,
+    HashIndex,
+    Ragged,
+    Spans,
+    Starmap,
+    blocks_of,
+    distinct,
+    is_head,
+    popular_passages,
+    ranges,
+)
 
+NUM_HASHES, NUM_BANDS = 64, 16
+# What makes 64 hash functions of one: a fixed odd multiplier, and bits to flip before.
+_NUMBERS = mix(np.arange(1, 2 * NUM_HASHES + 1, dtype=np.uint64)).astype(np.uint32)
+_MULTIPLIERS, _XORS = _NUMBERS[:NUM_HASHES] | np.uint32(1), _NUMBERS[NUM_HASHES:]
+# Texts whose minima are taken at once: few enough for the processor's cache.
+_TEXTS = 256
 # In buckets up to this size every pair is compared.
 PAIRWISE_BUCKET = 128
 # In larger buckets each text is compared with at most this many texts that head a group of their own.
 MAX_LEADERS = 128
-# Candidates below this similarity are not counted in the histogram.
-LOWEST = 0.4
-NUM_BARS = 12
-# Texts that are taken at once.
-BLOCK = 1 << 14
-
-# Told how far a stage has come: its name, how much is done, of how much.
-Watch = Callable[[str, int, int], None]
+_MOST_PAIRS = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Links:
-    """Verified pairs of texts (``left`` < ``right``), their similarity, and what else the comparison has seen."""
+class Links(NamedTuple):
+    """Verified pairs of texts (``left`` < ``right``) and their similarity."""
 
     left: Indices
     right: Indices
     scores: Scores
-    num_skipped: int
-    """Texts of crowded buckets that were not compared to the end."""
-    bars: Indices
-    """Candidates compared, by similarity: twelve bars from 0.4 to 1."""
 
-    def take(self, rows: Indices) -> Links:
+    def take(self, rows: Indices | NDArray[np.bool_]) -> Links:
         """Return the links ``rows``."""
-        return replace(self, left=self.left[rows], right=self.right[rows], scores=self.scores[rows])
+        return Links(self.left[rows], self.right[rows], self.scores[rows])
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
-    """One field of N records: its distinct texts, and which record has which."""
+class Near:
+    """One field of N records: its distinct texts, how they are cut, and which of them are alike."""
 
     spans: Spans
     """The distinct texts, in the order of the records that say them first."""
@@ -63,246 +67,194 @@ class Texts:
     """Number of the text of each record; -1 where it is empty."""
     first: Indices
     """The first record of each text."""
-    members: Indices
-    """The records of each text in order, text after text."""
-    offsets: Indices
-    """Where the members of each text begin."""
-
-    @staticmethod
-    def of(spans: Spans, keys: Hashes) -> Texts:
-        """Find the distinct texts among one ``span`` and one key a record."""
-        first = firsts(keys)
-        is_said = spans.ends > spans.starts
-        is_head = is_said & (first == np.arange(len(first)))
-        heads = np.flatnonzero(is_head)
-        of_record = np.where(is_said, np.cumsum(is_head)[first] - 1, -1)
-        members = np.argsort(of_record, kind="stable")[int((~is_said).sum()) :]
-        offsets = np.concatenate([[0], np.cumsum(np.bincount(of_record[members], minlength=len(heads)))])
-        return Texts(spans.take(heads), of_record, heads, members, offsets)
-
-    @property
-    def weights(self) -> Indices:
-        """Number of records of each text."""
-        return np.diff(self.offsets)
-
-    def repeats(self) -> tuple[Indices, Indices]:
-        """Return the pairs of records with the very same text: the first one, and each other."""
-        first = np.repeat(self.first, self.weights)
-        is_other = first != self.members
-        return first[is_other], self.members[is_other]
-
-    def spread(self, links: Links) -> tuple[Indices, Indices, Scores]:
-        """Return the pairs of records that ``links`` make: the first of the left text, each of the right, the score."""
-        counts = self.weights[links.right]
-        starts = np.cumsum(counts) - counts
-        positions = np.arange(int(counts.sum())) + np.repeat(self.offsets[:-1][links.right] - starts, counts)
-        return np.repeat(self.first[links.left], counts), self.members[positions], np.repeat(links.scores, counts)
-
-
-@dataclass(frozen=True, slots=True)
-class Near:
-    """A field's texts, how they were cut, and which of them are alike."""
-
-    texts: Texts
     cut: Cut
-    links: Links
     lengths: Indices
     """Number of shingles of each text."""
-
-    def joins(self, links: Links, fewest: int) -> Iterator[tuple[Indices, Indices, Scores]]:
-        """Yield pairs of records with equal texts and with such as ``links`` join, of ``fewest`` shingles or more."""
-        is_telling = self.lengths >= fewest
-        first, other = self.texts.repeats()
-        is_long = is_telling[self.texts.of_record[first]]
-        yield first[is_long], other[is_long], np.ones(int(is_long.sum()))
-        left, right = links.left, links.right
-        is_long = is_telling[left] & is_telling[right]
-        yield self.texts.first[left[is_long]], self.texts.first[right[is_long]], links.scores[is_long]
+    links: Links
+    num_skipped: int
+    """Texts of crowded buckets that were not compared to the end."""
 
 
-def compare_texts(
-    name: Field, spans: Spans, keys: Hashes, method: Method, kernels: Kernels, stages: Stages, watch: Watch
-) -> Near:
-    """Compare one text a record, known by its key: its buckets and its verified links are stages of their own."""
-    texts = Texts.of(spans, keys)
-    about = (name, method.ngram, keys[texts.first], texts.weights)
-
-    def buckets() -> dict[str, NDArray[np.generic]]:
-        # Boilerplate is looked for in each field by itself.
-        cut = Cut(method.ngram, popular_passages(texts.spans, method.ngram, texts.weights, kernels.fingerprints))
-        bands = _bands(texts.spans, cut, kernels, lambda done: watch(f"hashing {name}s", done, len(texts.first)))
-        return {"popular": cut.popular, "keys": bands.keys, "lengths": bands.lengths}
-
-    arrays = stages.arrays("buckets", about, buckets)
-    cut, bands = Cut(method.ngram, arrays["popular"]), Bands(arrays["keys"], arrays["lengths"])
-
-    def verified() -> dict[str, NDArray[np.generic]]:
-        result = links(
-            texts.spans,
-            cut,
-            method.threshold,
-            bands,
-            kernels,
-            on_progress=lambda done: watch(f"comparing {name}s", done, NUM_BANDS),
-        )
-        skipped = np.array([result.num_skipped])
-        return {
-            "left": result.left,
-            "right": result.right,
-            "scores": result.scores,
-            "bars": result.bars,
-            "skipped": skipped,
-        }
-
-    arrays = stages.arrays("links", (*about, method.threshold), verified)
-    linked = Links(arrays["left"], arrays["right"], arrays["scores"], int(arrays["skipped"][0]), arrays["bars"])
-    return Near(texts, cut, linked, bands.lengths)
+def compare_texts(spans: Spans, keys: Hashes, method: Method, starmap: Starmap) -> Near:
+    """Compare one text a record, known by its key."""
+    head = firsts(keys)
+    is_said = spans.lengths > 0
+    is_first = is_said & (head == np.arange(len(head)))
+    first = np.flatnonzero(is_first)
+    of_record = np.where(is_said, np.cumsum(is_first)[head] - 1, -1)
+    spans = spans.take(first)
+    weights = np.bincount(of_record[is_said], minlength=len(first))
+    # Boilerplate is looked for in each field by itself.
+    cut = Cut(method.ngram, popular_passages(spans, method.ngram, weights, keys[first, 0]))
+    buckets, lengths = banded(spans, cut, starmap)
+    links, num_skipped = linked(spans, cut, method.threshold, buckets, lengths, starmap)
+    return Near(spans, of_record, first, cut, lengths, links, num_skipped)
 
 
-def _bands(spans: Spans, cut: Cut, kernels: Kernels, on_progress: Callable[[int], None]) -> Bands:
-    """Return the buckets of all texts, a part of them at a time, so that progress is shown and Ctrl-C works."""
-    bands = Bands(np.zeros((NUM_BANDS, len(spans)), np.uint64), np.zeros(len(spans), np.int64))
-    blocks = [slice(low, min(low + BLOCK, len(spans))) for low in range(0, len(spans), BLOCK)]
-    parts = kernels.starmap(kernels.bands, ((spans.take(rows), cut) for rows in blocks))
-    for rows, part in releasing_pages(zip(blocks, parts, strict=True), spans.tokens):
-        bands.keys[:, rows], bands.lengths[rows] = part.keys, part.lengths
-        on_progress(rows.stop)
-    return bands
+def banded(spans: Spans, cut: Cut, starmap: Starmap) -> tuple[Hashes, Indices]:
+    """Return the bucket of each text in each band, [16, N], and its number of shingles; none counts where that is 0."""
+    parts = list(starmap(partial(_bands, cut), ((spans.take(block),) for block in spans.blocks())))
+    buckets = [np.zeros((NUM_BANDS, 0), np.uint64), *(part for part, _ in parts)]
+    return np.concatenate(buckets, axis=1), np.concatenate([np.zeros(0, np.int64), *(part for _, part in parts)])
 
 
-def links(
-    spans: Spans,
-    cut: Cut,
-    threshold: float,
-    bands: Bands,
-    kernels: Kernels,
-    on_progress: Callable[[int], None] = lambda _: None,
-) -> Links:
-    """Find the pairs of texts whose similarity is at least ``threshold``. Texts without shingles match nothing.
+def _bands(cut: Cut, spans: Spans) -> tuple[Hashes, Indices]:
+    table = cut.shingles(spans)
+    filled = np.flatnonzero(table.lengths > 0)
+    lowest = _signatures(Ragged(table.hashes, np.append(table.offsets[filled], table.offsets[-1])))
+    buckets = np.zeros((NUM_BANDS, len(spans)), np.uint64)
+    for band, four in enumerate(np.split(lowest, NUM_BANDS, axis=1), start=1):
+        key = np.full(len(filled), band, np.uint64)
+        for minimum in four.T:
+            key = mix(key ^ minimum)
+        buckets[band - 1, filled] = key
+    return buckets, table.lengths
 
-    ``on_progress`` is told how many of the bands are done.
+
+def _signatures(of: Ragged) -> NDArray[np.uint32]:
+    """Return the MinHash signature of each row, [N, 64]; every row must have at least one shingle."""
+    lowest = np.empty((len(of.offsets) - 1, NUM_HASHES), np.uint32)
+    for low in range(0, len(lowest), _TEXTS):
+        high = min(low + _TEXTS, len(lowest))
+        block = of.hashes[of.offsets[low] : of.offsets[high]]
+        starts = of.offsets[low:high] - of.offsets[low]
+        upper, lower = (block >> np.uint64(32)).astype(np.uint32), block.astype(np.uint32)
+        mixed, shifted = np.empty_like(upper), np.empty_like(upper)
+        for number in range(NUM_HASHES):
+            np.bitwise_xor(upper, _XORS[number], out=mixed)
+            mixed *= _MULTIPLIERS[number]
+            mixed += lower
+            np.right_shift(mixed, np.uint32(15), out=shifted)
+            mixed ^= shifted
+            lowest[low:high, number] = np.minimum.reduceat(mixed, starts)
+    return lowest
+
+
+def linked(
+    spans: Spans, cut: Cut, threshold: float, buckets: Hashes, lengths: Indices, starmap: Starmap
+) -> tuple[Links, int]:
+    """Return the pairs of texts whose similarity is at least ``threshold``, and how many were not compared to the end.
+
+    Texts without shingles match nothing.
     """
-    rows = np.flatnonzero(bands.lengths > 0)
-    parts: list[tuple[Indices, Indices, Scores]] = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    bars = np.zeros(NUM_BARS, np.int64)
-    keys = bands.keys if len(rows) == len(bands.lengths) else bands.keys[:, rows]
-    crowds: dict[bytes, Indices] = {}
-    for left, right in _gathered(_candidates(keys, crowds, on_progress)):
-        scores = compare(spans, cut, rows[left], rows[right], kernels)
-        bars += np.histogram(scores, NUM_BARS, (LOWEST, 1.0))[0]
-        is_near = scores >= threshold
-        parts.append((rows[left[is_near]], rows[right[is_near]], scores[is_near]))
-    skipped = 0
+    rows, crowds = np.flatnonzero(lengths > 0), dict[bytes, Indices]()
+    parts = [Links(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    for left, right in _candidates(buckets[:, rows], crowds):
+        pairs = Links(rows[left], rows[right], compare(spans, cut, rows[left], rows[right], starmap))
+        parts.append(pairs.take(pairs.scores >= threshold))
     members = [rows[crowd] for crowd in crowds.values()]
-    led = kernels.starmap(
-        partial(_by_leaders, kernels.alone), ((spans.take(crowd), cut, threshold) for crowd in members)
-    )
-    for crowd, (left, right, scores, num_left_out) in zip(members, led, strict=True):
-        parts.append((crowd[left], crowd[right], scores))
-        skipped += num_left_out
-    left, right, scores = (np.concatenate(side) for side in zip(*parts, strict=True))
+    led = starmap(partial(_by_leaders, cut, threshold), ((spans.take(crowd),) for crowd in members))
+    num_skipped = 0
+    for crowd, (links, num_left) in zip(members, led, strict=True):
+        parts.append(Links(crowd[links.left], crowd[links.right], links.scores))
+        num_skipped += num_left
+    links = Links(*(np.concatenate(side) for side in zip(*parts, strict=True)))
     # Pairs from crowds may have met before.
-    _, first = np.unique(left * len(spans) + right, return_index=True)
-    return Links(left[first], right[first], scores[first], skipped, bars)
+    return links.take(np.unique(links.left * len(spans) + links.right, return_index=True)[1]), num_skipped
 
 
-def _gathered(pairs: Iterator[tuple[Indices, Indices]]) -> Iterator[tuple[Indices, Indices]]:
-    """Join small parts until there is enough to compare at once, so that the set of a text is made seldom."""
-    batch: list[tuple[Indices, Indices]] = []
-    for part in pairs:
-        batch.append(part)
-        if sum(len(left) for left, _ in batch) >= MOST_PAIRS:
-            yield np.concatenate([left for left, _ in batch]), np.concatenate([right for _, right in batch])
-            batch = []
-    if batch:
-        yield np.concatenate([left for left, _ in batch]), np.concatenate([right for _, right in batch])
-
-
-def _candidates(
-    keys: Hashes, crowds: dict[bytes, Indices], on_progress: Callable[[int], None]
-) -> Iterator[tuple[Indices, Indices]]:
+def _candidates(buckets: Hashes, crowds: dict[bytes, Indices]) -> Iterator[tuple[Indices, Indices]]:
     """Yield the pairs of rows that meet in a small bucket, each pair once, some at a time."""
     # The rows of large buckets go to ``crowds``: the same ones often crowd together in several bands, once is enough.
-    is_crowded = np.zeros(keys.shape, bool)
-    for band in range(len(keys)):
-        order, starts, sizes = _buckets(keys[band])
+    for band, keys in enumerate(buckets):
+        order, starts, sizes = _together(keys)
         for at in np.flatnonzero(sizes > PAIRWISE_BUCKET).tolist():
             crowd = order[starts[at] : starts[at] + sizes[at]]
             crowds[crowd.tobytes()] = crowd
-            is_crowded[band, crowd] = True
-        for pairs in _grids(order, starts, sizes):
-            left, right = pairs
-            for earlier in range(band):
-                row = keys[earlier]
-                is_new = (row[left] != row[right]) | is_crowded[earlier, left]
-                left, right = left[is_new], right[is_new]
-            yield left, right
-        on_progress(band + 1)
+            # No two of them have met in this band.
+            keys[crowd] = crowd
+        for size in distinct(sizes[sizes <= PAIRWISE_BUCKET]).tolist():
+            heads = starts[sizes == size]
+            one, other = np.triu_indices(size, 1)
+            step = max(1, _MOST_PAIRS // len(one))
+            for low in range(0, len(heads), step):
+                grid = order[heads[low : low + step][:, None] + np.arange(size)]
+                left, right = grid[:, one].ravel(), grid[:, other].ravel()
+                has_met = np.zeros(len(left), np.bool_)
+                for earlier in buckets[:band]:
+                    has_met |= earlier[left] == earlier[right]
+                yield left[~has_met], right[~has_met]
 
 
-def _grids(order: Indices, starts: Indices, sizes: Indices) -> Iterator[tuple[Indices, Indices]]:
-    """Yield all pairs within each small bucket, buckets of one size together."""
-    for size in np.flatnonzero(np.bincount(sizes[sizes <= PAIRWISE_BUCKET], minlength=2)).tolist():
-        heads = starts[sizes == size]
-        left, right = np.triu_indices(size, 1)
-        step = max(1, MOST_PAIRS // len(left))
-        for low in range(0, len(heads), step):
-            grid = order[heads[low : low + step][:, None] + np.arange(size)]
-            yield grid[:, left].ravel(), grid[:, right].ravel()
-
-
-def _buckets(keys: Hashes) -> tuple[Indices, Indices, Indices]:
+def _together(keys: Hashes) -> tuple[Indices, Indices, Indices]:
     """Return the rows that share their key with another, bucket after bucket, and where each begins and its size."""
-    rows = _sharing(keys)
-    starts = np.flatnonzero(heads_run(keys[rows]))
+    ordered = np.sort(keys)
+    rows, numbers = HashIndex(distinct(ordered[1:][ordered[1:] == ordered[:-1]])).find(keys)
+    rows = rows[np.argsort(numbers, kind="stable")]
+    starts = np.flatnonzero(is_head(keys[rows]))
     return rows, starts, np.diff(np.append(starts, len(rows)))
-
-
-def _sharing(keys: Hashes) -> Indices:
-    """Return the rows that share their key with another: by key, and in order where that is the same."""
-    # Each key with its row for its last bits: to sort these takes a quarter of the time of sorting rows by their keys.
-    bits = np.uint64((1 << len(keys).bit_length()) - 1)
-    packed = keys & ~bits
-    packed |= np.arange(len(keys), dtype=np.uint64)
-    packed.sort()
-    rows = (packed[_is_repeated(packed & ~bits)] & bits).astype(np.int64)
-    # Keys that differ in their last bits only have got mixed up; mostly there are none, and all is in order already.
-    rows = rows[np.argsort(keys[rows], kind="stable")]
-    return rows[_is_repeated(keys[rows])]
-
-
-def _is_repeated(ordered: Hashes) -> NDArray[np.bool_]:
-    """Whether each of some sorted keys stands beside an equal one."""
-    is_head = np.append(heads_run(ordered), True)
-    is_alone: NDArray[np.bool_] = is_head[1:] & is_head[:-1]
-    return ~is_alone
-
-
-def _by_leaders(kernels: Kernels, crowd: Spans, cut: Cut, threshold: float) -> tuple[Indices, Indices, Scores, int]:
-    """Compare each text of a large bucket with the bucket's earlier texts that repeat none before them."""
-    # That is linear in the bucket for each distinct group in it. After 128 groups the rest is left out and counted.
-    sets: Sets = kernels.sets(crowd, cut)
-    left, right, scores = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0)]
-    waiting = np.arange(len(crowd))
-    for _ in range(MAX_LEADERS):
-        if len(waiting) < 2:
-            break
-        leaders, rest = np.full(len(waiting) - 1, waiting[0]), waiting[1:]
-        alike = kernels.jaccard(sets, leaders, rest)
-        is_near = alike >= threshold
-        left.append(leaders[is_near])
-        right.append(rest[is_near])
-        scores.append(alike[is_near])
-        waiting = rest[~is_near]
-    return np.concatenate(left), np.concatenate(right), np.concatenate(scores), max(0, len(waiting) - 1)
 
 
 def firsts(keys: Hashes) -> Indices:
     """Return for each of the keys, [N, 2], the number of the first one that equals it."""
     first = np.arange(len(keys))
     # The other half nearly never has a say.
-    rows = _sharing(keys[:, 0])
+    rows, _, _ = _together(keys[:, 0])
     rows = rows[np.lexsort((keys[rows, 1], keys[rows, 0]))]
-    starts = np.flatnonzero(heads_run(keys[rows]))
+    starts = np.flatnonzero(is_head(keys[rows]))
     first[rows] = np.repeat(rows[starts], np.diff(np.append(starts, len(rows))))
     return first
+
+
+def _by_leaders(cut: Cut, threshold: float, crowd: Spans) -> tuple[Links, int]:
+    """Compare each text of a large bucket with the bucket's earlier texts that repeat none before them."""
+    # That is linear in the bucket for each distinct group in it. After 128 groups the rest is left out and counted.
+    sets = _sets(cut, crowd)
+    parts, waiting = [Links(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))], np.arange(len(crowd))
+    for _ in range(MAX_LEADERS):
+        if len(waiting) < 2:
+            break
+        leaders, others = np.full(len(waiting) - 1, waiting[0]), waiting[1:]
+        pairs = Links(leaders, others, jaccard(sets, leaders, others))
+        is_near = pairs.scores >= threshold
+        parts.append(pairs.take(is_near))
+        waiting = others[~is_near]
+    return Links(*(np.concatenate(side) for side in zip(*parts, strict=True))), max(0, len(waiting) - 1)
+
+
+def compare(spans: Spans, cut: Cut, left: Indices, right: Indices, starmap: Starmap = itertools.starmap) -> Scores:
+    """Return the exact Jaccard similarity of the shingles of the texts ``left[i]`` and ``right[i]``."""
+    batches = by_batch(spans.lengths, left, right)
+    scores = starmap(partial(_scores, cut), ((spans.take(rows), first, second) for rows, first, second in batches))
+    return np.concatenate([np.zeros(0), *releasing_pages(scores, spans.tokens)])
+
+
+def by_batch(sizes: Indices, left: Indices, right: Indices) -> Iterator[tuple[Indices, Indices, Indices]]:
+    """Yield pairs a bounded number of tokens at a time: the rows that some are about, and the pairs as places there.
+
+    ``sizes`` has the tokens of each row.
+    """
+    for pairs in blocks_of(sizes[left] + sizes[right]):
+        rows = distinct(np.concatenate([left[pairs], right[pairs]]))
+        yield rows, np.searchsorted(rows, left[pairs]), np.searchsorted(rows, right[pairs])
+
+
+def _scores(cut: Cut, spans: Spans, left: Indices, right: Indices) -> Scores:
+    return jaccard(_sets(cut, spans), left, right)
+
+
+def _sets(cut: Cut, spans: Spans) -> Ragged:
+    return as_sets(cut.shingles(spans))
+
+
+def as_sets(of: Ragged) -> Ragged:
+    """Number the different hashes of ``of``, and return the numbers in each row, sorted, each once."""
+    universe, numbers = np.unique(of.hashes, return_inverse=True)
+    width, rows = max(1, len(universe)), np.arange(len(of.offsets))
+    keys = distinct(of.owners * width + numbers)
+    return Ragged((keys % width).astype(np.uint64), np.searchsorted(keys, rows * width).astype(np.int64))
+
+
+def jaccard(sets: Ragged, left: Indices, right: Indices) -> Scores:
+    """Return the similarity of the rows ``left[i]`` and ``right[i]`` of numbered sets; two empty ones have 0."""
+    shared, sizes = num_shared(sets, left, right), sets.lengths
+    return np.asarray(shared / np.maximum(1, sizes[left] + sizes[right] - shared))
+
+
+def num_shared(sets: Ragged, left: Indices, right: Indices) -> Indices:
+    """Return how many members the rows ``left[i]`` and ``right[i]`` of numbered sets have in common."""
+    sides, width = np.concatenate([left, right]), int(sets.hashes.max(initial=np.uint64(0))) + 1
+    counts = sets.lengths[sides]
+    pairs = np.repeat(np.tile(np.arange(len(left)), 2), counts)
+    keys = np.sort(pairs * width + sets.hashes[ranges(sets.offsets[sides], counts)].astype(np.int64))
+    return np.bincount(keys[1:][keys[1:] == keys[:-1]] // width, minlength=len(left))

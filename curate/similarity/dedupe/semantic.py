@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.record import CurateError, missing_extra
-from curate.similarity.dedupe import components
+from curate.similarity.dedupe.results import components
+from curate.similarity.dedupe.shingles import is_head
 
 if TYPE_CHECKING:
     from curate.base.hashing import Indices
@@ -63,35 +64,34 @@ class Encoder:
     """The tokenizer and the embedding matrix of a folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Load ``tokenizer.json`` and ``model.safetensors`` of ``folder``. Nothing in it is executed."""
+        """Load ``tokenizer.json`` and ``model.safetensors`` of ``folder``. Nothing in it is executed.
+
+        Raises:
+            CurateError: E940 without the extra [semantic]; E962 where the folder is no encoder.
+        """
         try:
             # An extra.
             import faiss  # noqa: F401
-            from safetensors import SafetensorError, safe_open
+            from safetensors import safe_open
             from tokenizers import Tokenizer
         except ImportError as error:
             raise missing_extra("comparing by meaning", "semantic") from error
-        for name in ("tokenizer.json", "model.safetensors"):
-            if not (folder / name).is_file():
-                raise _no_encoder(folder, f"it has no {name}")
         try:
             self._tokenizer: Any = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:
-            # The library raises nothing narrower.
-            raise _no_encoder(folder, str(error)) from error
-        try:
             with safe_open(str(folder / "model.safetensors"), "numpy") as file:
                 names = list(file.keys())
                 matrices = [name for end in _MATRICES for name in names if f".{name}".endswith(f".{end}")]
-                if not matrices:
-                    raise _no_encoder(folder, "model.safetensors has no matrix of token embeddings")
                 self._matrix: Vectors = np.asarray(file.get_tensor(matrices[0]), np.float32)
-        except (OSError, ValueError, TypeError, SafetensorError) as error:
-            raise _no_encoder(folder, str(error)) from error
-        if self._matrix.ndim != 2 or self._matrix.shape[0] < self._tokenizer.get_vocab_size():
-            shape = " x ".join(map(str, self._matrix.shape))
-            words = self._tokenizer.get_vocab_size()
-            raise _no_encoder(folder, f"its embeddings are {shape}, and its tokenizer has {words:,} tokens")
+            if self._matrix.ndim != 2 or self._matrix.shape[0] < self._tokenizer.get_vocab_size():
+                raise ValueError(f"embeddings of shape {self._matrix.shape} are not those of the tokenizer")
+        except Exception as error:
+            # The libraries raise nothing narrower.
+            reason = "model.safetensors has no matrix of token embeddings" if type(error) is IndexError else error
+            raise CurateError(
+                "E962 no-encoder",
+                f"{folder} is no sentence-embedding model: {reason}",
+                "It needs tokenizer.json and model.safetensors, as sentence-transformers and model2vec save them.",
+            ) from error
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
 
@@ -122,14 +122,6 @@ class Encoder:
         pooled[filled] -= self._common
         norms = np.linalg.norm(pooled, axis=1, keepdims=True)
         return np.asarray(pooled / np.maximum(norms, 1e-12))
-
-
-def _no_encoder(folder: Path, reason: str) -> CurateError:
-    return CurateError(
-        "E962 no-encoder",
-        f"{folder} is no sentence-embedding model: {reason}",
-        "It needs tokenizer.json and model.safetensors, as sentence-transformers and model2vec save them.",
-    )
 
 
 def alike(vectors: Vectors, threshold: float) -> tuple[Indices, Indices, NDArray[np.float32]]:
@@ -168,20 +160,17 @@ def find_meanings(names: Sequence[str], texts: Iterable[str], encoder: Encoder, 
     ``names`` has their names at the latest when all of ``texts`` have been taken.
     """
     vectors = encoder.vectors(texts)
-    is_known = vectors.any(axis=1)
-    rows = np.flatnonzero(is_known)
+    rows = np.flatnonzero(vectors.any(axis=1))
     if not len(rows):
         return Meanings([], {}, len(names), len(names), True)
     left, right, scores = alike(np.ascontiguousarray(vectors[rows]), threshold)
     left, right = rows[left], rows[right]
     order = np.lexsort((left, -scores, right))
-    nearest = order[np.unique(right[order], return_index=True)[1]]
+    nearest = order[is_head(right[order])]
     pairs = [SameMeaning(names[right[at]], names[left[at]], min(1.0, float(scores[at]))) for at in nearest.tolist()]
-    roots = components(len(names), left, right)
-    smallest: dict[int, str] = {}
-    together = np.unique(np.concatenate([left, right])).tolist()
+    roots, smallest = components(len(names), left, right), dict[int, str]()
+    together = np.unique([left, right]).tolist()
     for row in together:
-        root = int(roots[row])
-        smallest[root] = min(smallest.get(root, names[row]), names[row])
-    clusters = {names[row]: smallest[int(roots[row])] for row in together}
-    return Meanings(pairs, clusters, len(names), int((~is_known).sum()), len(rows) <= EXACT_UP_TO)
+        smallest[roots[row]] = min(smallest.get(roots[row], names[row]), names[row])
+    clusters = {names[row]: smallest[roots[row]] for row in together}
+    return Meanings(pairs, clusters, len(names), len(names) - len(rows), len(rows) <= EXACT_UP_TO)

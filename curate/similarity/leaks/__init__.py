@@ -8,7 +8,6 @@ instruction does not drown what matters; and every suspected pair is compared wo
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import astuple, replace
 from typing import TYPE_CHECKING, Any
@@ -20,11 +19,10 @@ from curate.schema.settings import LeakSettings
 from curate.similarity.leaks.results import LEVELS, Exam, Leak, Leaks, Level, Overlap
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from pathlib import Path
 
-    from curate.similarity.dedupe.stages import Stages
-    from curate.similarity.leaks.words import HashedRecords
+    from curate.similarity.leaks.evidence import Evidence
+    from curate.similarity.leaks.words import SearchedRecords
 
 # Other records that give an exam record away are named up to so many.
 _MOST_OTHERS = 7
@@ -49,88 +47,89 @@ def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSet
     prompts have.
     """
     # It needs numpy.
-    from curate.similarity.leaks.words import HashedRecords
+    from curate.similarity.leaks.words import SearchedRecords
 
     rows = range(len(pool) + len(exam))
-    return compare_exams(HashedRecords([*pool, *exam]), rows, [Exam(rows[len(pool) :], len(pool))], settings)[0]
+    return compare_exams(SearchedRecords([*pool, *exam]), rows, [Exam(rows[len(pool) :], len(pool))], settings)[0]
 
 
 def compare_exams(
-    corpus: HashedRecords, pool: Sequence[int], exams: Sequence[Exam], settings: LeakSettings
+    corpus: SearchedRecords, pool: Sequence[int], exams: Sequence[Exam], settings: LeakSettings
 ) -> list[Leaks]:
     """Return what `find_leaks` does for each exam: its records and those of ``pool`` are numbers of ``corpus``.
 
-    An exam is compared with the first so many of the pool, and no record is in two of them. All are indexed together,
-    and the pool is read once.
+    An exam is compared with the first so many of the pool, which is read once for all of them.
     """
-    results = [Leaks([], len(exam.rows), exam.num_pool, 0) for exam in exams]
-    wanted = [index for index, exam in enumerate(exams) if exam.rows and exam.num_pool]
-    if not wanted:
-        return results
-    # Both need numpy.
+    # It needs numpy.
     from curate.similarity.leaks.evidence import gather
+
+    compared = [exam for exam in exams if exam.rows and exam.num_pool]
+    least = min(settings.short_ngram, settings.ngram)
+    found = iter(gather(corpus, pool, compared, least, settings.max_prompts) if compared else ())
+    return [
+        _leaks(corpus, pool, exam, settings, next(found))
+        if exam in compared
+        else Leaks([], len(exam.rows), exam.num_pool, 0)
+        for exam in exams
+    ]
+
+
+def _leaks(
+    corpus: SearchedRecords, pool: Sequence[int], exam: Exam, settings: LeakSettings, evidence: Evidence
+) -> Leaks:
     from curate.similarity.leaks.pairs import CommonPhrases, PairComparison
 
-    short, long = min(settings.short_ngram, settings.ngram), max(settings.short_ngram, settings.ngram)
-    evidence = gather(corpus, pool, [exams[index] for index in wanted], short, settings.max_prompts)
-    rows = [row for index in wanted for row in exams[index].rows]
-    comparison = PairComparison(corpus, rows, pool, evidence, long=long, short=short)
-    end, candidates = 0, deque(evidence.candidates)
-    for index, num_templates in zip(wanted, evidence.num_templates, strict=True):
-        exam = exams[index]
-        end += len(exam.rows)
-        suspected = []
-        while candidates and candidates[0][0] < end:
-            pair = candidates.popleft()
-            if overlaps := comparison.overlaps(*pair):
-                suspected.append((pair, overlaps))
-        unsure = {number for (number, _), overlaps in suspected if any(each.level != "verbatim" for each in overlaps)}
-        others = [*exam.rows, *pool[: exam.num_pool]]
-        common = CommonPhrases(corpus, [rows[number] for number in sorted(unsure)], others, settings.max_prompts)
-        by_exam: dict[int, list[Leak]] = {}
-        for (number, rank), suspicion in suspected:
-            overlaps = comparison.overlaps(number, rank, common) if number in unsure else suspicion
-            if overlaps:
-                ordered = tuple(sorted(overlaps, key=_order))
-                by_exam.setdefault(number, []).append(_leak(corpus.records, (rows[number], pool[rank]), ordered))
-        leaks = [_ranked(by_exam[number]) for number in sorted(by_exam)]
-        results[index] = replace(results[index], leaks=leaks, num_templates=num_templates)
-    return results
+    comparison = PairComparison(corpus, exam.rows, pool, evidence, settings)
+    suspected = [(pair, overlaps) for pair in evidence.candidates if (overlaps := comparison.overlaps(*pair))]
+    unsure = {number for (number, _), overlaps in suspected if any(each.level != "verbatim" for each in overlaps)}
+    others = [*exam.rows, *pool[: exam.num_pool]]
+    common = CommonPhrases(corpus, [exam.rows[number] for number in sorted(unsure)], others, settings.max_prompts)
+    by_record: dict[int, list[Leak]] = {}
+    for (number, rank), suspicion in suspected:
+        overlaps = comparison.overlaps(number, rank, common) if number in unsure else suspicion
+        if overlaps:
+            leak = _leak(corpus.records, (exam.rows[number], pool[rank]), sorted(overlaps, key=_order))
+            by_record.setdefault(number, []).append(leak)
+    leaks = [_ranked(by_record[number]) for number in sorted(by_record)]
+    return Leaks(leaks, len(exam.rows), exam.num_pool, evidence.num_templates)
 
 
 def compare_once(
-    corpus: HashedRecords,
+    corpus: SearchedRecords,
     pool: Sequence[int],
     exams: Sequence[Exam],
     settings: LeakSettings,
-    stages: Stages,
+    folder: Path | None,
     digest: str,
 ) -> list[Leaks]:
-    """Return what `compare_exams` does, from ``stages`` where an earlier call has compared the same.
+    """Return what `compare_exams` does, from ``folder`` where an earlier call has compared the same.
 
     ``digest`` is one of all that the records of ``corpus`` say, to the byte: where lines end has a say as well.
     """
-    # It needs numpy.
+    # Both need numpy.
     import numpy as np
 
-    def make() -> dict[str, NDArray[np.uint8]]:
+    from curate.similarity.kept import kept
+
+    def make() -> dict[str, Any]:
         results = [
-            (exam_leaks.num_exam, exam_leaks.num_pool, exam_leaks.num_templates, list(map(_stored, exam_leaks.leaks)))
-            for exam_leaks in compare_exams(corpus, pool, exams, settings)
+            (found.num_exam, found.num_pool, found.num_templates, list(map(_stored, found.leaks)))
+            for found in compare_exams(corpus, pool, exams, settings)
         ]
         return {"results": np.frombuffer(orjson.dumps(results), np.uint8)}
 
     rows = [np.array(some, np.int64) for some in (pool, *(exam.rows for exam in exams))]
     about = (settings, [exam.num_pool for exam in exams], digest, *rows)
-    results = orjson.loads(stages.arrays("leaks", about, make)["results"].tobytes())
     return [
         Leaks([_restored(corpus.records, leak) for leak in leaks], num_exam, num_pool, num_templates)
-        for num_exam, num_pool, num_templates, leaks in results
+        for num_exam, num_pool, num_templates, leaks in orjson.loads(
+            kept(folder, "leaks", about, make)["results"].tobytes()
+        )
     ]
 
 
-def _leak(records: Sequence[Record], rows: tuple[int, int], overlaps: tuple[Overlap, ...]) -> Leak:
-    return Leak(records[rows[0]], records[rows[1]], overlaps, rows=rows)
+def _leak(records: Sequence[Record], rows: tuple[int, int], overlaps: Sequence[Overlap]) -> Leak:
+    return Leak(records[rows[0]], records[rows[1]], tuple(overlaps), rows=rows)
 
 
 def _stored(leak: Leak) -> list[Any]:
@@ -139,7 +138,7 @@ def _stored(leak: Leak) -> list[Any]:
 
 def _restored(records: Sequence[Record], stored: list[Any]) -> Leak:
     rows, overlaps, also = stored
-    leak = _leak(records, (rows[0], rows[1]), tuple(Overlap(*overlap) for overlap in overlaps))
+    leak = _leak(records, (rows[0], rows[1]), [Overlap(*overlap) for overlap in overlaps])
     return replace(leak, also=tuple(_restored(records, other) for other in also))
 
 

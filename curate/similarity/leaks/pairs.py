@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, lru_cache
 
 import numpy as np
 
-from curate.base.hashing import Hashes, Indices
-from curate.similarity.dedupe.shingles import Spans, distinct
-from curate.similarity.leaks.evidence import NUM_TEXTS, PARTS, Evidence, joined, numbers_in
-from curate.similarity.leaks.kernels import EVERYTHING, Flags, Sieve
-from curate.similarity.leaks.results import Level, Overlap, Part
-from curate.similarity.leaks.words import HashedRecords, is_by_character, told, words_of
+from curate.base.hashing import Hashes
+from curate.schema.settings import LeakSettings
+from curate.similarity.dedupe.shingles import Flags, HashIndex, distinct, passages
+from curate.similarity.leaks.evidence import NUM_PARTS, NUM_TEXTS, Evidence
+from curate.similarity.leaks.results import PARTS, Level, Overlap, Part
+from curate.similarity.leaks.words import SearchedRecords, hashed, is_by_character, joined, told, words_of
 
 # Share of a text's words, templates and common phrases left out, from which a pair is near.
 NEAR = 0.5
@@ -25,144 +26,119 @@ TRACE = 4
 # Words of the shortest line that asks for something.
 _ASKING = 3
 _MOST_POSITIONS = 64
-
-# Words in order; None stands for one that a template covers, which equals nothing.
-Words = Sequence[str | None]
-
 # Records among which phrases are counted; of more, one in so many.
 _MOST_RECORDS = 10_000
 # A phrase is common in more prompts than this of a thousand, if these are more than ``max_prompts``.
 _IN_A_THOUSAND = 1
 
+# Words in order; None stands for one that a template covers, which equals nothing.
+Words = Sequence[str | None]
+
 
 @dataclass(frozen=True, slots=True)
-class _ExamText:
+class _Text:
     """A part of an exam record: its words, those outside templates, its first and last line, characters a word."""
 
+    part: Part
     text: str
     words: list[str]
     free: Words
     edges: list[slice]
     unit: int
 
+    @property
+    def num_free(self) -> int:
+        return sum(word is not None for word in self.free)
+
 
 class PairComparison:
-    """Compares pairs as the settings ask, and keeps the words of the latest exam record."""
+    """Compares pairs of an exam record and a pool record, by their places in ``exam`` and ``pool``."""
 
     def __init__(
         self,
-        corpus: HashedRecords,
+        corpus: SearchedRecords,
         exam: Sequence[int],
         pool: Sequence[int],
         evidence: Evidence,
-        *,
-        long: int,
-        short: int,
+        settings: LeakSettings,
     ) -> None:
-        """``exam`` and ``pool`` are the records, by their numbers in ``corpus``, that the evidence tells of."""
         self._corpus, self._exam, self._pool, self._evidence = corpus, exam, pool, evidence
-        self._long, self._short = long, short
-        self._latest: tuple[int, list[_ExamText]] = (-1, [])
+        self._short, self._long = sorted((settings.short_ngram, settings.ngram))
+        # The candidates of one exam record come one after the other.
+        self._texts = lru_cache(maxsize=1)(self._texts_of)
 
-    def overlaps(self, exam: int, pool: int, common: CommonPhrases | None = None) -> list[Overlap]:
+    def overlaps(self, number: int, rank: int, common: CommonPhrases | None = None) -> list[Overlap]:
         """Return what the pair has in common, by part, and as a whole where prompt and completion are both found.
 
         The phrases of ``common`` count for nothing.
         """
-        said = self._corpus.texts_of(self._pool[pool])
-        theirs = list(map(words_of, said))
+        [said] = self._corpus.texts([self._pool[rank]])
+        theirs, texts = list(map(words_of, said)), self._texts(number)
         overlaps = [
-            overlap
-            for index, text in enumerate(self._texts(exam))
-            if text.words and (overlap := self._overlap(exam, PARTS[index], text, theirs, said, common))
+            overlap for text in texts if text.words and (overlap := self._overlap(number, text, theirs, said, common))
         ]
-        return [*overlaps, *self._whole(exam, overlaps, theirs, said)]
+        return [*overlaps, *self._whole(texts, overlaps, theirs, said)]
 
-    def _texts(self, exam: int) -> list[_ExamText]:
-        if self._latest[0] != exam:
-            texts: list[_ExamText] = []
-            for index, text in enumerate(self._corpus.texts_of(self._exam[exam])[: len(PARTS)]):
-                words, begin = words_of(text), int(self._evidence.begins[3 * exam + index])
-                covered = self._evidence.is_template[begin : begin + len(words)].tolist()
-                free = [None if is_in else word for word, is_in in zip(words, covered, strict=True)]
-                # Two characters of a script without blanks carry about what a word does.
-                texts.append(_ExamText(text, words, free, _edges(text), 2 if is_by_character(words) else 1))
-            self._latest = exam, texts
-        return self._latest[1]
+    def _texts_of(self, number: int) -> list[_Text]:
+        texts = []
+        [said] = self._corpus.texts([self._exam[number]])
+        for row, (part, text) in enumerate(zip(PARTS, said, strict=False), start=NUM_PARTS * number):
+            words, begin = words_of(text), int(self._evidence.offsets[row])
+            covered = self._evidence.is_template[begin : begin + len(words)].tolist()
+            free = [None if is_in else word for word, is_in in zip(words, covered, strict=True)]
+            # Two characters of a script without blanks carry about what a word does.
+            texts.append(_Text(part, text, words, free, _edges(text), 2 if is_by_character(words) else 1))
+        return texts
 
     def _overlap(
-        self,
-        exam: int,
-        part: Part,
-        text: _ExamText,
-        theirs: Sequence[list[str]],
-        said: Sequence[str],
-        common: CommonPhrases | None,
+        self, number: int, text: _Text, theirs: Sequence[list[str]], said: Sequence[str], common: CommonPhrases | None
     ) -> Overlap | None:
-        words, free, unit = text.words, text.free, text.unit
-        least = unit * (self._long if part == "completion" else self._short)
-        num_free = sum(word is not None for word in free)
+        part, words, free, trace = text.part, text.words, text.free, TRACE * text.unit
+        least = text.unit * (self._long if part == "completion" else self._short)
         # An answer that many give says nothing about what was asked.
-        if part == "completion" and (num_free < least or self._is_extract(exam, text)):
+        if part == "completion" and (text.num_free < least or self._is_extract(number, text)):
             return None
-        if words in theirs if len(words) >= least else self._is_asked(exam, part, text, said):
+        # A short text gives away what it asks; only a question that is not common says something.
+        is_asked = part == "prompt" and number not in self._evidence.common_prompts
+        if words in theirs if len(words) >= least else is_asked and _is_among(text.text, [said[0], *said[NUM_TEXTS:]]):
             return Overlap(part, "verbatim", 1.0, len(words), len(words), " ".join(words))
-        if num_free < least:
+        if text.num_free < least:
             return None
         run, end, best = max((*_longest_run(free, their, self._short), index) for index, their in enumerate(theirs))
         passage = " ".join(word or "" for word in free[end - run : end])
         if run == len(words):
             return Overlap(part, "verbatim", 1.0, run, run, passage)
-        known = _known(free, theirs, TRACE * unit)
-        telling = [word is not None for word in free]
+        known, telling = _known(free, theirs, trace), np.array([word is not None for word in free])
         if common:
-            telling = [
-                is_telling and not many
-                for is_telling, many in zip(telling, common.flags(words, TRACE * unit), strict=True)
-            ]
-        num_telling = sum(telling)
+            telling &= ~common.flags(words, trace)
+        num_telling = int(telling.sum())
         # What is put together from common phrases is known only where it is known whole.
-        if num_telling < least or 2 * num_telling < num_free:
+        if num_telling < least or 2 * num_telling < text.num_free:
             return None
         coverage = _share(known, telling)
-        is_same = _has_numbers_of(free, theirs[best]) and (
-            part != "prompt" or all(_share(known, telling, edge) >= NEAR_SHORT for edge in text.edges)
-        )
-        level = self._level(part, run, coverage, num_telling, unit, is_same=is_same)
-        return Overlap(part, level, coverage, run, len(words), passage) if level else None
-
-    def _is_asked(self, exam: int, part: str, text: _ExamText, said: Sequence[str]) -> bool:
-        """Whether a short text stands there as a question; only one that is not common says something."""
-        if part != "prompt" or exam in self._evidence.common_prompts:
-            return False
-        mine, *theirs = told([text.text, said[0], *said[4:]]).tolist()
-        return mine in theirs
-
-    def _is_extract(self, exam: int, answer: _ExamText) -> bool:
-        """Whether most of an answer stands in its own prompt: who has the exam has it, and nothing gives it away."""
-        prompt = self._texts(exam)[0]
-        known = _known(answer.words, [prompt.words], TRACE * answer.unit)
-        return 2 * sum(known) > len(known)
-
-    def _level(
-        self, part: Part, run: int, coverage: float, num_words: int, unit: int, *, is_same: bool
-    ) -> Level | None:
-        long = self._long * unit
         # Answers to different questions follow the same steps, and in a short text a turn of phrase is half of it.
-        is_strict = part == "completion" or num_words < 2 * long
-        least = long if part == "completion" else self._short * unit
+        is_strict = part == "completion" or num_telling < 2 * self._long * text.unit
         is_near = run >= least and coverage >= (NEAR_SHORT if is_strict else NEAR)
-        if is_near and is_same:
-            return "near"
-        return "partial" if is_near or run >= long else None
+        is_same = _has_numbers_of(free, theirs[best]) and (
+            part != "prompt" or all(_share(known[edge], telling[edge]) >= NEAR_SHORT for edge in text.edges)
+        )
+        if not is_near and run < self._long * text.unit:
+            return None
+        level: Level = "near" if is_near and is_same else "partial"
+        return Overlap(part, level, coverage, run, len(words), passage)
+
+    def _is_extract(self, number: int, answer: _Text) -> bool:
+        """Whether most of an answer stands in its own prompt: who has the exam has it, and nothing gives it away."""
+        known = _known(answer.words, [self._texts(number)[0].words], TRACE * answer.unit)
+        return bool(2 * known.sum() > len(known))
 
     def _whole(
-        self, exam: int, overlaps: Sequence[Overlap], theirs: Sequence[list[str]], said: Sequence[str]
+        self, texts: Sequence[_Text], overlaps: Sequence[Overlap], theirs: Sequence[list[str]], said: Sequence[str]
     ) -> list[Overlap]:
         """Return the overlap of the record as a whole: equal, however short, or found in both of its parts."""
-        asked, answer, _ = self._texts(exam)
+        asked, answer, _ = texts
         is_equal = asked.words and answer.words and [asked.words, answer.words] == theirs[:2]
-        if is_equal and (len(asked.words) >= self._short or np.ptp(told([asked.text, said[0]])) == 0):
+        if is_equal and (len(asked.words) >= self._short or _is_among(asked.text, said[:1])):
             both = [*asked.words, *answer.words]
             return [Overlap("record", "verbatim", 1.0, len(both), len(both), " ".join(both))]
         if len(overlaps) < 2 or any(overlap.level == "partial" for overlap in overlaps):
@@ -171,6 +147,12 @@ class PairComparison:
         coverage = sum(overlap.coverage * overlap.num_words for overlap in overlaps) / total
         longest = max(overlaps, key=lambda overlap: overlap.run)
         return [Overlap("record", "near", coverage, longest.run, total, longest.passage)]
+
+
+def _is_among(text: str, others: Sequence[str]) -> bool:
+    """Whether a short text is one of others, word for word."""
+    mine, *theirs = told([text, *others]).tolist()
+    return mine in theirs
 
 
 def _runs(words: Words, size: int) -> Iterator[tuple[str | None, ...]]:
@@ -185,44 +167,34 @@ def _shared(words: Words, other: Words, size: int) -> set[tuple[str | None, ...]
 
 def _longest_run(words: Words, theirs: Sequence[str], least: int) -> tuple[int, int]:
     """Return the length of the longest passage of ``words`` in ``theirs`` and where it ends; 0 below ``least``."""
-    if len(theirs) < least:
-        return 0, 0
     shared = _shared(words, theirs, least)
-    positions: dict[tuple[str | None, ...], list[int]] = {}
+    positions: dict[tuple[str | None, ...], list[int]] = {run: [] for run in shared}
     for at, run in enumerate(_runs(theirs, least)):
-        if run in shared:
-            known = positions.setdefault(run, [])
-            # A text that says one thing over and over is matched at its first places only.
-            if len(known) < _MOST_POSITIONS:
-                known.append(at)
+        # A text that says one thing over and over is matched at its first places only.
+        if run in shared and len(positions[run]) < _MOST_POSITIONS:
+            positions[run].append(at)
     best, end = 0, 0
     lengths: dict[int, int] = {}
-    for at in range(len(words) - least + 1):
-        lengths = {
-            position: lengths.get(position - 1, least - 1) + 1
-            for position in positions.get(tuple(words[at : at + least]), ())
-        }
+    for at, run in enumerate(_runs(words, least)):
+        lengths = {place: lengths.get(place - 1, least - 1) + 1 for place in positions.get(run, ())}
         if lengths and (longest := max(lengths.values())) > best:
             best, end = longest, at + least
     return best, end
 
 
-def _known(words: Words, theirs: Sequence[Sequence[str]], trace: int) -> list[bool]:
+def _known(words: Words, theirs: Sequence[Sequence[str]], trace: int) -> Flags:
     """Return for each of ``words`` whether it stands in a passage of ``trace`` words that one of ``theirs`` has."""
     shared = {run for their in theirs for run in _shared(words, their, trace)}
-    known, upto = [False] * len(words), 0
-    for at in range(len(words) - trace + 1):
-        if tuple(words[at : at + trace]) in shared:
-            start = max(at, upto)
-            upto = at + trace
-            known[start:upto] = [True] * (upto - start)
+    known = np.zeros(len(words), np.bool_)
+    for at, run in enumerate(_runs(words, trace)):
+        if run in shared:
+            known[at : at + trace] = True
     return known
 
 
-def _share(known: Sequence[bool], telling: Sequence[bool], edge: slice = slice(None)) -> float:
+def _share(known: Flags, telling: Flags) -> float:
     """Return how much of what tells is known, 1 where nothing does."""
-    flags = [is_known for is_known, is_telling in zip(known[edge], telling[edge], strict=True) if is_telling]
-    return sum(flags) / len(flags) if flags else 1.0
+    return float(known[telling].mean()) if telling.any() else 1.0
 
 
 def _has_numbers_of(words: Words, theirs: Sequence[str]) -> bool:
@@ -244,51 +216,36 @@ def _edges(text: str) -> list[slice]:
 
 
 class CommonPhrases:
-    """Which phrases are common, for records that were named when it was made."""
+    """Which phrases of some records, the suspects, stand in many prompts of others."""
 
-    def __init__(self, corpus: HashedRecords, suspects: Sequence[int], others: Sequence[int], most: int) -> None:
-        """Count the phrases of ``suspects`` in the prompts of ``others``; more than ``most`` are many."""
-        sample = others[:: max(1, -(-len(others) // _MOST_RECORDS))]
-        self._corpus, self._suspects, self._sample = corpus, suspects, sample
-        self._most = max(most, len(sample) * _IN_A_THOUSAND // 1000)
-        self._known: dict[int, Hashes] = {}
+    def __init__(self, corpus: SearchedRecords, suspects: Sequence[int], others: Sequence[int], most: int) -> None:
+        """Of more than ``most`` prompts, and one in a thousand, are many."""
+        self._corpus, self._suspects = corpus, suspects
+        self._sample = others[:: max(1, -(-len(others) // _MOST_RECORDS))]
+        self._most = max(most, len(self._sample) * _IN_A_THOUSAND // 1000)
+        self._common = cache(self._common_of)
 
-    def flags(self, words: Sequence[str], size: int) -> list[bool]:
+    def flags(self, words: Sequence[str], size: int) -> Flags:
         """Return for each of ``words`` whether it stands in a common phrase of ``size`` words."""
-        tokens, offsets, _ = self._corpus.kernels.words([" ".join(words)])
-        runs = self._corpus.kernels.runs(Spans(tokens, offsets[:-1], offsets[1:]), size, EVERYTHING)
-        is_common = np.isin(runs.hashes, self._common(size))
-        edges = np.zeros(len(words) + 1, np.int64)
-        edges[runs.starts[is_common]] += 1
-        edges[runs.starts[is_common] + size] -= 1
-        return [count > 0 for count in np.cumsum(edges[:-1]).tolist()]
+        is_common = np.zeros(len(words), np.bool_)
+        for at in np.flatnonzero(
+            np.isin(passages(hashed([" ".join(words)]), size).hashes, self._common(size))
+        ).tolist():
+            is_common[at : at + size] = True
+        return is_common
 
-    def _common(self, size: int) -> Hashes:
-        if size not in self._known:
-            parts = [np.zeros(0, np.uint64)]
-            for block in self._corpus.blocks(self._is_in(self._suspects)):
-                texts = np.flatnonzero(block.parts < len(PARTS))
-                parts.append(self._corpus.kernels.runs(block.spans.take(texts), size, EVERYTHING).hashes)
-            wanted = distinct(np.concatenate(parts))
-            self._known[size] = wanted[self._counts(wanted, size) > self._most]
-        return self._known[size]
-
-    def _counts(self, wanted: Hashes, size: int) -> Indices:
-        """Return in how many different prompts of the sample each of the runs stands."""
-        sieve = Sieve.of(wanted)
-        keys, numbers = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-        for block in self._corpus.blocks(self._is_in(self._sample)):
-            texts = np.flatnonzero(block.parts < NUM_TEXTS)
-            hashes, of, _ = self._corpus.kernels.runs(block.spans.take(texts), size, sieve)
-            indices, is_wanted = numbers_in(wanted, hashes)
-            pairs = joined(hashes, block.prompts[texts[of]])[is_wanted]
-            pairs, first = np.unique(pairs, return_index=True)
-            keys.append(pairs)
-            numbers.append(indices[is_wanted][first])
-        _, first = np.unique(np.concatenate(keys), return_index=True)
-        return np.bincount(np.concatenate(numbers)[first], minlength=len(wanted))
-
-    def _is_in(self, rows: Sequence[int]) -> Flags:
-        flags = np.zeros(len(self._corpus.records), np.bool_)
-        flags[rows] = True
-        return flags
+    def _common_of(self, size: int) -> Hashes:
+        blocks = self._corpus.blocks(self._suspects, NUM_PARTS)
+        found = [passages(block.words, size).hashes for block in blocks]
+        index = HashIndex(distinct(np.concatenate([np.zeros(0, np.uint64), *found])))
+        pairs, numbers = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+        for block in self._corpus.blocks(self._sample, NUM_TEXTS):
+            phrases = passages(block.words, size)
+            at, known = index.find(phrases.hashes)
+            in_prompts, first = np.unique(
+                joined(phrases.hashes[at], block.prompts[phrases.owners[at]]), return_index=True
+            )
+            pairs.append(in_prompts)
+            numbers.append(known[first])
+        _, first = np.unique(np.concatenate(pairs), return_index=True)
+        return index.known[np.bincount(np.concatenate(numbers)[first], minlength=len(index.known)) > self._most]

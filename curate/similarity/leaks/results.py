@@ -13,6 +13,8 @@ Level = Literal["verbatim", "near", "partial"]
 # The levels, the worst first.
 LEVELS: tuple[Level, ...] = get_args(Level)
 Part = Literal["prompt", "completion", "text", "record"]
+# The texts of an exam record that are compared, in their order.
+PARTS: tuple[Part, ...] = ("prompt", "completion", "text")
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ def test_ten_clusters_take_eleven_keys(make_workspace, make_app, drive, settled,
     assert len({event.act for event in read_journal(workspace.root)[0]}) == 1
 
 
-def test_what_is_staged_during_a_write_stays_staged(workspace, make_app, drive, settled, screen_text, monkeypatch):
+def test_what_is_kept_during_a_write_stays_staged(workspace, make_app, drive, settled, screen_text, monkeypatch):
     import threading
 
     async def story(pilot):

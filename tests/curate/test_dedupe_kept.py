@@ -1,13 +1,10 @@
-"""Comparing in stages: they resume, they can be deleted or damaged at any time, and they change no result."""
+"""What a comparison keeps can be deleted or damaged at any time, and changes no result."""
 
 import errno
 import json
 import os
 import random
 import shutil
-import subprocess
-import sys
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +13,6 @@ from click.testing import CliRunner
 
 from curate.base.packs import Pack
 from curate.base.record import CurateError
-from curate.base.storage import WRITE_FAILED
 from curate.checks.runner.table import read_table
 from curate.cli import cli
 from curate.cli.dedupe.comparison import compare_files
@@ -25,8 +21,6 @@ from curate.project.loose import loose_records, loose_shape
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import components, find, find_duplicates, method_of, near
 from curate.similarity.dedupe.corpus import gather
-from curate.similarity.dedupe.kernels import NUMPY
-from curate.similarity.dedupe.stages import MAX_AGE_DAYS, Stages
 
 SETTINGS = DedupeSettings()
 
@@ -52,39 +46,33 @@ def files(tmp_path):
 def compared(tmp_path, monkeypatch):
     """Compares files, and keeps in ``tmp_path/home`` whatever can be kept."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("curate.cli.dedupe.comparison.STAGED_FROM", 0)
+    monkeypatch.setattr("curate.cli.dedupe.comparison.KEPT_FROM", 0)
 
-    def compare(files, settings=SETTINGS, *, is_staged=True):
-        return compare_files(files, settings, lambda *_: None, is_staged=is_staged)
+    def compare(files, settings=SETTINGS, *, is_kept=True):
+        return compare_files(files, settings, lambda *_: None, is_kept=is_kept)
 
     return compare
 
 
-def found_by_stages(records, stages):
-    return find(gather(records, NUMPY), method_of(SETTINGS), NUMPY, stages)
-
-
 @pytest.mark.ci
 @pytest.mark.parametrize("settings", [SETTINGS, DedupeSettings(ngram=4, threshold=0.8)])
-def test_files_and_their_stages_find_what_memory_finds(files, compared, settings, capsys):
+def test_files_and_what_is_kept_of_them_find_what_memory_finds(files, compared, settings, capsys):
     records = loose_records(files)
     told = capsys.readouterr().err
     wanted = find_duplicates(records, settings)
     assert (wanted.num_exact, wanted.num_near) == (20, 20)
     first = compared(files, settings)
-    assert (first.duplicates, first.num_resumed, first.remarks) == (wanted, 0, [])
+    assert (first.duplicates, first.duplicates.clusters, first.remarks) == (wanted, wanted.clusters, [])
     assert list(first.all_records()) == records
     assert capsys.readouterr().err == told == "warning: 2 findings about the lines; see them with `curate validate`\n"
     again = compared(files, settings)
-    assert (again.duplicates, again.num_resumed) == (wanted, 6)
+    assert (again.duplicates, again.duplicates.clusters) == (wanted, wanted.clusters)
     assert capsys.readouterr().err == told
-    # Another threshold needs other links, and not other buckets.
     strict = replace(settings, threshold=0.99)
-    other = compared(files, strict)
-    assert (other.duplicates, other.num_resumed) == (find_duplicates(records, strict), 3)
+    assert compared(files, strict).duplicates == find_duplicates(records, strict)
     # Without a cache it is all the same.
-    alone = compared(files, settings, is_staged=False)
-    assert (alone.duplicates, alone.num_resumed) == (wanted, 0)
+    alone = compared(files, settings, is_kept=False)
+    assert alone.duplicates == wanted
     assert list(alone.all_records()) == records
 
 
@@ -106,59 +94,44 @@ def test_a_file_can_be_named_twice_and_two_can_say_the_same(files, compared, tmp
         assert [row for _, rows in table.blocks() for row in rows] == list(range(len(records)))
 
 
-@pytest.mark.ci
-def test_stages_are_known_by_what_records_say(files, tmp_path):
+def test_what_is_kept_is_known_by_what_records_say(files, tmp_path):
     records = loose_records(files)
-    wanted = find_duplicates(records, SETTINGS)
-    for resumed in (0, 6):
-        stages = Stages(tmp_path / "cache")
-        assert found_by_stages(records, stages) == wanted
-        assert stages.num_resumed == resumed
-    renamed = [replace(records[0], id="renamed"), *records[1:]]
     turns = {"messages": ({"role": "user", "content": "a"}, {"role": "assistant", "content": "b"})}
-    for others, is_same in (
-        (renamed, True),
-        (records[::-1], False),
-        ([replace(records[0], **turns), *records[1:]], False),
+    renamed = [replace(records[0], id="renamed"), *records[1:]]
+    for others, count in (
+        (records, 1),
+        (records, 1),
+        (renamed, 1),
+        (records[::-1], 2),
+        ([replace(records[0], **turns), *records[1:]], 3),
+        ([], 4),
     ):
-        stages = Stages(tmp_path / "cache")
-        assert found_by_stages(others, stages) == find_duplicates(others, SETTINGS)
-        assert (stages.num_resumed == 6) == is_same
+        found, wanted = (
+            find(gather(others), method_of(SETTINGS), folder=folder) for folder in (tmp_path / "cache", None)
+        )
+        assert (found, found.clusters) == (wanted, wanted.clusters)
+        assert len(list((tmp_path / "cache").iterdir())) == count
 
 
-def test_a_split_resumes_what_dedupe_has_compared(make_workspace, monkeypatch):
-    monkeypatch.setattr("curate.project.repeats.STAGED_FROM", 1)
+def test_a_split_takes_what_dedupe_has_found(make_workspace, monkeypatch):
+    monkeypatch.setattr("curate.project.repeats.KEPT_FROM", 1)
     root = make_workspace().root
-    compared, links = [], near.links
-    monkeypatch.setattr(near, "links", lambda *given, **named: compared.append(given) or links(*given, **named))
+    compared, links = [], near.linked
+    monkeypatch.setattr(near, "linked", lambda *given, **named: compared.append(given) or links(*given, **named))
     for command in ("dedupe", "split"):
         assert CliRunner().invoke(cli, [command, str(root)]).exit_code == 0
         assert len(compared) == 3
 
 
-def test_nothing_to_compare_has_stages_too(tmp_path):
-    for resumed in (0, 6):
-        stages = Stages(tmp_path / "cache")
-        found = found_by_stages([], stages)
-        assert (found.pairs, found.clusters, stages.num_resumed) == ([], {}, resumed)
-
-
-@pytest.mark.ci
-def test_a_damaged_stage_is_made_again(files, compared, tmp_path):
+def test_what_is_kept_may_be_damaged(files, compared, tmp_path):
     wanted = compared(files).duplicates
-    places = sorted((tmp_path / "home/pairsmith/dedupe").iterdir())
-    assert len(places) == 8
-    for place in places:
-        num_others = 6 - (not place.name.startswith("verdicts-"))
-        for path in sorted(place.iterdir()):
-            content = path.read_bytes()
-            flipped = bytes([content[0] ^ 1]) + content[1:] if content else b"x"
-            odd = [content[:-1] or b"x", flipped, b'{"arrays":{}}', b'{"arrays":[]}', b"[]"]
-            for damaged in odd if path.name == "about" else odd[:2]:
-                path.write_bytes(damaged)
-                again = compared(files)
-                assert (again.duplicates, again.num_resumed) == (wanted, num_others), path
-                assert path.read_bytes() == content
+    (path,) = (tmp_path / "home/pairsmith/dedupe").iterdir()
+    content = path.read_bytes()
+    flipped = [content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :] for at in (0, 40)]
+    for damaged in (content[:-1], b"", *flipped):
+        path.write_bytes(damaged)
+        assert compared(files).duplicates == wanted
+        assert path.read_bytes() == content
 
 
 @pytest.mark.ci
@@ -178,7 +151,7 @@ def test_a_damaged_cache_of_records_is_made_again(files, compared, tmp_path):
             file.seek(place)
             file.write(bytes([content[place] ^ 1]))
         again = compared(files)
-        assert (again.duplicates, again.num_resumed) == (wanted, 6), place
+        assert again.duplicates == wanted, place
         num_told += bool(again.remarks)
         assert all("is damaged" in remark for remark in again.remarks)
         after = compared(files)
@@ -198,88 +171,16 @@ def test_a_folder_that_cannot_be_written_to_is_done_without(files, compared, tmp
     (tmp_path / "home").write_text("in the way", encoding="utf-8")
     found = compared(files)
     assert found.duplicates == find_duplicates(loose_records(files), SETTINGS)
-    assert [remark.partition(":")[0] for remark in found.remarks] == [
-        "what was read is not kept",
-        "finished stages are not kept",
-    ]
-
-
-def test_old_stages_are_swept(tmp_path):
-    stages = Stages(tmp_path / "cache")
-    one, two = "a" * 32, "b" * 32
-    ages = {
-        f"buckets-{one}": 0,
-        f"buckets-{two}": MAX_AGE_DAYS + 1,
-        f".links-{one}.1.tmp": 0,
-        f".links-{two}.2.tmp": 2,
-        "photos": MAX_AGE_DAYS + 1,
-    }
-    for name, days in ages.items():
-        (tmp_path / "cache" / name).mkdir(parents=True)
-        when = time.time() - 86400 * days
-        os.utime(tmp_path / "cache" / name, (when, when))
-    stages.sweep()
-    left = sorted(path.name for path in (tmp_path / "cache").iterdir())
-    assert left == [f".links-{one}.1.tmp", f"buckets-{one}", "photos"]
-
-
-_PROGRAM = """
-import os, signal, sys
-import curate.cli, curate.project.repeats as cache
-from curate.similarity.dedupe import near
-cache.STAGED_FROM = 0
-real, calls = near.links, []
-def links(*given, **named):
-    calls.append(given)
-    if len(calls) == int(os.environ["STOP_AT"]):
-        os.kill(os.getpid(), signal.SIGINT)
-    return real(*given, **named)
-near.links = links
-curate.cli.main()
-"""
-
-
-def call(tmp_path, files, at):
-    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1", "STOP_AT": str(at)}
-    arguments = ["dedupe", *map(str, files), "--format", "jsonl", "--progress"]
-    return subprocess.run(
-        [sys.executable, "-c", _PROGRAM, *arguments], capture_output=True, text=True, env=environment, timeout=120
-    )
-
-
-@pytest.mark.ci
-def test_an_interrupted_call_is_resumed(files, tmp_path):
-    stopped = call(tmp_path, files, 2)
-    assert (stopped.returncode, stopped.stdout) == (130, "")
-    assert "interrupted" in stopped.stderr
-    assert "Traceback" not in stopped.stderr
-    kept = sorted(path.name.partition("-")[0] for path in (tmp_path / "home/pairsmith/dedupe").iterdir())
-    assert kept == ["buckets", "buckets", "links"]
-    assert "reading" in stopped.stderr
-    resumed = call(tmp_path, files, 0)
-    assert resumed.returncode == 0
-    assert "resumed: 3 stages" in resumed.stderr
-    assert "reading" not in resumed.stderr
-    assert len(resumed.stdout.splitlines()) == 40
-    # Whatever is in the files decides, not their names and times.
-    os.utime(files[0], (1, 1))
-    assert "resumed: 6 stages" in call(tmp_path, files, 0).stderr
-    files[1].write_text(files[1].read_text(encoding="utf-8").replace("{bad\n", ""), encoding="utf-8")
-    again = call(tmp_path, files, 0)
-    assert "reading" in again.stderr
-    assert len(again.stdout.splitlines()) == 40
+    assert [remark.partition(":")[0] for remark in found.remarks] == ["what was read is not kept"]
 
 
 def test_a_disk_that_is_full_in_the_middle_changes_nothing(files, compared, monkeypatch, capsys):
     wanted = find_duplicates(loose_records(files), SETTINGS)
-    written = []
 
-    def append(self, name, content):
-        written.append(name)
-        if len(written) > 1:
-            raise CurateError(WRITE_FAILED, "no space left")
+    def write(self, chunk):
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("curate.base.storage.Scratch.append", append)
+    monkeypatch.setattr("curate.base.storage.AtomicFile.write", write)
     num_appended, real = 0, Pack.append
 
     def append_once(self, *given):
@@ -294,14 +195,11 @@ def test_a_disk_that_is_full_in_the_middle_changes_nothing(files, compared, monk
     found = compared(files)
     assert (found.duplicates, num_appended) == (wanted, 2)
     assert capsys.readouterr().err.startswith("warning: 2 findings")
-    assert found.remarks == [
-        "what was read is not kept: the cache of records: No space left on device",
-        "finished stages are not kept: no space left",
-    ]
+    assert found.remarks == ["what was read is not kept: the cache of records: No space left on device"]
 
 
-def test_stages_that_lead_out_of_the_workspace_are_refused(files, compared, tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.project.repeats.STAGED_FROM", 1)
+def test_a_cache_that_leads_out_of_the_workspace_are_refused(files, compared, tmp_path, monkeypatch):
+    monkeypatch.setattr("curate.project.repeats.KEPT_FROM", 1)
     root = tmp_path / "ws"
     (root / ".curate/cache").mkdir(parents=True)
     (root / "curate.toml").write_text("", encoding="utf-8")
@@ -324,10 +222,10 @@ def test_ids_of_any_kind_are_printed_as_ascii(tmp_path):
 
 
 def test_git_leaves_the_cache_of_a_workspace_out(files, compared, tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.project.repeats.STAGED_FROM", 1)
+    monkeypatch.setattr("curate.project.repeats.KEPT_FROM", 1)
     (tmp_path / "curate.toml").write_text("", encoding="utf-8")
     compared(files)
-    assert len(list((tmp_path / ".curate/cache/dedupe").iterdir())) == 8
+    assert len(list((tmp_path / ".curate/cache/dedupe").iterdir())) == 1
     assert len(list((tmp_path / ".curate/cache/records").glob("*/pack"))) == 1
     assert not (tmp_path / "home").exists()
     assert "*" in (tmp_path / ".curate/.gitignore").read_text(encoding="utf-8").splitlines()
@@ -373,4 +271,5 @@ def test_components_are_those_of_a_walk():
         for _ in range(count):
             for one, two in edges:
                 roots[one] = roots[two] = min(roots[one], roots[two])
-        assert components(count, left, right).tolist() == roots
+        labels = components(count, left, right).tolist()
+        assert [labels.index(label) for label in labels] == [roots.index(root) for root in roots]
