@@ -1,4 +1,4 @@
-"""`curate doctor`: what this machine and this workspace have, and what stands in the way."""
+"""`curate doctor`: what this machine and this workspace have, what stands in the way, and what is damaged."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ _SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """One thing looked at: ``note`` is neither good nor bad, ``problem`` stands in the way of some command."""
+    """One thing looked at.
+
+    ``note`` is neither good nor bad, ``problem`` stands in the way of some command, ``damage`` is not as it was
+    written.
+    """
 
     topic: str
-    state: Literal["ok", "note", "problem"]
+    state: Literal["ok", "note", "problem", "damage"]
     found: str  # The name that `curate doctor --json` prints.
     advice: str = ""
 
@@ -39,6 +43,7 @@ def examine(root: Path) -> Iterator[Sign]:
     yield from _git(root)
     yield from _trainer()
     yield from _workspace(root)
+    yield from _damage(root)
 
 
 def _packages() -> Iterator[Sign]:
@@ -133,7 +138,7 @@ def _workspace(root: Path) -> Iterator[Sign]:
     # A misspelt variable changes nothing, and nothing else would tell of it.
     for name in foreign_variables():
         yield Sign("variable", "note", f"{name} is no setting", "`curate config schema` lists the settings.")
-    if not (root / FILE_NAME).is_file():
+    if not (root / FILE_NAME).exists():
         yield Sign("workspace", "note", f"{root} is none", "Make one with `curate init`.")
         return
     try:
@@ -145,6 +150,22 @@ def _workspace(root: Path) -> Iterator[Sign]:
     yield Sign("workspace", "ok", f"{counted(num_records, 'record')} of the shape {project.shape.name}")
     for remark in remarks:
         yield Sign("journal", "note", remark)
+
+
+def _damage(root: Path) -> Iterator[Sign]:
+    from curate.project.integrity import check
+
+    try:
+        faults = check(root)
+    except CurateError as error:
+        yield Sign("files", "problem", f"{error.code}: {error.message}", error.hint)
+        return
+    for fault in faults:
+        line = f":{fault.line}" if fault.line else ""
+        offset = "" if fault.offset is None else f" (byte {fault.offset:,})"
+        yield Sign("files", "damage", f"{fault.file}{line}{offset}: {fault.name}: {fault.message}", fault.fix)
+    if not faults:
+        yield Sign("files", "ok", "no damage of the journal, of datasets and of results")
 
 
 def _output(command: list[str]) -> str:
@@ -164,31 +185,43 @@ def _output(command: list[str]) -> str:
 @click.command("doctor")
 @workspace_argument
 @click.option("--json", "is_json", is_flag=True, help="Print JSON, for a bug report.")
-def command(root: Path, is_json: bool) -> int:
+@click.option("--recover", "is_recovery", is_flag=True, help="Set damaged journal lines aside; note what is missing.")
+def command(root: Path, is_json: bool, is_recovery: bool) -> int:
     """Look at the installation, the terminal, git, the disk, the trainer and the workspace, if DIR is one.
 
-    Exits 0 when nothing stands in the way, 3 when something does.
+    The journal is read byte by byte, and datasets and results of runs are held against their digests. Nothing is
+    changed without --recover, which loses nothing: the torn end of a journal segment goes to SEGMENT.torn, damaged
+    lines to SEGMENT.damaged, and journal/missing.txt says which decisions are gone, so that they are not told of again.
+
+    Exits 1 when something is damaged, else 3 when something stands in the way.
 
     Example: curate doctor my-data --json
     """
     from dataclasses import asdict
 
-    signs = list(examine(root))
+    recovered = []
+    if is_recovery:
+        from curate.project.integrity import recover
+
+        recovered = [Sign("recovered", "note", step) for step in recover(root)]
+    signs = [*recovered, *examine(root)]
     if is_json:
         print_json([asdict(sign) for sign in signs], indent=2)
     else:
         for sign in signs:
             print_lines(_lines(sign))
-    return Exit.MISSING if any(sign.state == "problem" for sign in signs) else Exit.OK
+    states = {sign.state for sign in signs}
+    return Exit.FINDINGS if "damage" in states else Exit.MISSING if "problem" in states else Exit.OK
 
 
 def _lines(sign: Sign) -> Iterator[str]:
     """Yield a sign in lines that fit the terminal."""
     from textwrap import wrap
 
-    mark = {"ok": "ok", "note": "note", "problem": "PROBLEM"}[sign.state]
+    mark = sign.state.upper() if sign.state in ("problem", "damage") else sign.state
     head = f"{mark:<7} {sign.topic:<10} "
-    width = max(40, shutil.get_terminal_size().columns - len(head))
+    # The name of a damaged file is not cut in two: what mends it has to be typed.
+    width = 600 if sign.state == "damage" else max(40, shutil.get_terminal_size().columns - len(head))
     parts = [*wrap(console.one_line(sign.found, 600), width), *wrap(console.one_line(sign.advice, 600), width)]
     for number, part in enumerate(parts):
         yield (head if number == 0 else " " * len(head)) + part

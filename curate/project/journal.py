@@ -3,7 +3,7 @@
 A line is ``crc32 (8 hex digits), blank, JSON, newline``; the checksum covers the JSON's bytes. Each annotator and
 session has its own segment, ``journal/<annotator>/<time>-<session>.log``, so that nobody appends to a file that git or
 a colleague knows. A damaged line, such as the torn tail a power cut leaves, is reported and stays where it is until a
-person runs `curate fsck --recover`; every whole line counts. The last line of a segment that somebody has open is not
+person runs `curate doctor --recover`; every whole line counts. The last line of a segment that somebody has open is not
 torn but being written.
 """
 
@@ -70,14 +70,12 @@ class Damage:
     def __str__(self) -> str:
         location = f"{self.file}:{self.line}"
         if self.kind == "crlf":
-            return (
-                f"{location}: a journal segment was given CR LF line ends; it was read all the same, see `curate fsck`"
-            )
+            return f"{location}: a journal segment was given CR LF line ends; it was read, see `curate doctor`"
         if self.kind == "unknown":
             return f"{location}: a decision of a kind that this version of pairsmith does not know is left out"
         what = "the torn end of" if self.kind == "torn" else "a damaged line in"
         size = f"{self.num_bytes} bytes at {self.offset}"
-        return f"{location}: {what} a journal segment ({size}) is not read, see `curate fsck`"
+        return f"{location}: {what} a journal segment ({size}) is not read, see `curate doctor`"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def test_a_report_is_that_of_a_run(data: ProjectData) -> None:
 
 def test_a_damaged_one_is_found(data: ProjectData) -> None:
     (data.root / "runs/eval-lame/eval.json").write_text("{")
-    said = call("fsck", data.root)
+    said = call("doctor", data.root)
     assert "eval.json" in said.stdout
     assert evaluations_of(data)[0].standing in ("finished", "failed")
 

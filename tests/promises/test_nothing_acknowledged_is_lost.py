@@ -197,9 +197,9 @@ def test_a_journal_that_is_cut_off_in_its_last_line_opens_and_keeps_every_whole_
             kept = [(event.id, event.value) for record, _ in given for event in project.history(record)]
         assert kept == (given if cut == len(whole) else given[:4]), f"cut at {cut - start}"
     segment.write_bytes(whole[:-10])
-    assert outside.curate("fsck", workspace).returncode == 1
-    outside.succeed(outside.curate("fsck", workspace, "--recover"))
-    outside.succeed(outside.curate("fsck", workspace))
+    assert outside.curate("doctor", workspace).returncode == 1
+    outside.succeed(outside.curate("doctor", workspace, "--recover"))
+    outside.succeed(outside.curate("doctor", workspace))
     outside.curate("label", workspace, "--plain", "--all", "--by", "ana", input=f"s\n{answers_to(1)}")
     assert len(stored(workspace, "ana")) == 5
     assert stored(workspace, "ana")[:4] == given[:4]
@@ -231,7 +231,7 @@ def test_a_full_disk_loses_no_answer_that_was_said_to_be_saved(tmp_path: Path) -
         assert 0 < len(told) < 40, "some found room, and others did not"
         assert stored(workspace, "ana") == told
         (disk / "filler").unlink()
-        outside.succeed(outside.curate("fsck", workspace))
+        outside.succeed(outside.curate("doctor", workspace))
         told += acknowledged(outside.curate(*words, input=answers_to(80)).stderr)
         assert stored(workspace, "ana") == told
         assert len(told) == 80
@@ -255,7 +255,7 @@ def test_people_who_decide_at_once_all_keep_everything(workspace: Path) -> None:
     assert [len(answers) for answers in told] == [20, 20, 20]
     assert Counter(stored(workspace, "ana")) == Counter(told[0] + told[1])
     assert stored(workspace, "bo") == told[2]
-    outside.succeed(outside.curate("fsck", workspace))
+    outside.succeed(outside.curate("doctor", workspace))
 
 
 @needs_strace

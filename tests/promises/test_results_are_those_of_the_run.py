@@ -91,7 +91,8 @@ def test_results_that_were_changed_are_refused_by_whoever_shows_them(desk: Path,
     shown = path.read_bytes()
     asked = {
         "eval": outside.train("eval", run), "compare": outside.train("compare", run, run.parent / "b"),
-        "report": outside.curate("report", run, "--workspace", workspace), "fsck": outside.curate("fsck", workspace),
+        "report": outside.curate("report", run, "--workspace", workspace),
+        "doctor": outside.curate("doctor", workspace),
     }  # fmt: skip
     for name, done in asked.items():
         said = " ".join((done.stdout + done.stderr).split())
@@ -119,7 +120,7 @@ def test_texts_are_scored_again_where_somebody_asks_for_it(desk: Path, tmp_path:
     for command in (["eval", run], ["compare", run, run.parent / "b"]):
         outside.succeed(outside.train(*command))
     outside.succeed(outside.curate("report", run, "--workspace", workspace))
-    outside.succeed(outside.curate("fsck", workspace))
+    outside.succeed(outside.curate("doctor", workspace))
 
 
 @pytest.mark.parametrize("what", ["records out", "the split"])

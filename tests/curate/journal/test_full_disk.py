@@ -12,7 +12,7 @@ import pytest
 
 from curate.base.record import CurateError
 from curate.project.fold import fold
-from curate.project.fsck import check
+from curate.project.integrity import check
 from curate.project.journal import JournalWriter
 from tests.curate.journal.people import Opener, batches, make, summary
 
@@ -110,7 +110,7 @@ def test_refused_in_one_line(small, what, capfd):
     finally:
         (puts.root / "journal").chmod(0o755) if what != "read-only" else mount("-o", "remount,rw", str(small))
     assert summary(puts.opened(puts.root).states()) == puts.wanted()
-    assert check(puts.root).damage == []
+    assert check(puts.root) == []
 
 
 def powerless() -> list[str]:
