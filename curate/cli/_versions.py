@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Literal
 
-import orjson
-
 from curate.base import console
 from curate.base.console import one_line
 from curate.base.git import GitError, ask_git, stream_git
@@ -105,10 +103,8 @@ def _recognised(before: list[VersionRecord], after: list[VersionRecord]) -> list
     """Return ``before`` with the nameless records that ``after`` has edited under the names that they have there."""
     if all(item.has_own_id for item in before):
         return before
-    lines = [{item.id: orjson.dumps(item.value) for item in items} for items in (before, after)]
-    named = {item.id for item in (*before, *after) if item.has_own_id}
     # A record without an id is known by its content, and would be one that went and one that came once it is edited.
-    names = {old: new for new, old in recognise(lines[0], lines[1], named).items()}
+    names = recognise(before, after)
     return [replace(item, id=names[item.id]) if item.id in names else item for item in before]
 
 

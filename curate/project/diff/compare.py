@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -19,7 +18,7 @@ _WORD = re.compile(r"\w+")
 _MIN_LIKENESS = 0.5
 # Characters from which a text is one that a record can be known by.
 _MIN_CHARS = 12
-# How many deleted neighbours an addition is compared with.
+# How many records that went an addition is compared with.
 _NUM_NEIGHBOURS = 20
 
 
@@ -98,10 +97,7 @@ class VersionDiff:
         return self.num_before - sum(change.before is not None for change in self.changes)
 
     def totals(self) -> dict[str, int]:
-        """Return the six counts over all categories.
-
-        A record that changed its category is one of those that changed, under its new one.
-        """
+        """Return the six counts over all categories; a record whose category changed counts under its new one."""
         return _summed(self.categories.values())
 
     def rows(self, limit: int) -> list[tuple[str, dict[str, int]]]:
@@ -115,25 +111,16 @@ class VersionDiff:
 
 def compare(before: Sequence[VersionRecord], after: Sequence[VersionRecord]) -> VersionDiff:
     """Return how ``after`` differs from ``before``; the ids of each version differ from one another."""
-    result = VersionDiff(num_before=len(before), num_after=len(after))
     old = {item.id: item for item in before}
-    for item in after:
-        _count(result, item, "after")
-        was = old.pop(item.id, None)
-        if was is None:
-            result.changes.append(RecordChange(None, item))
-        elif (change := _changed(was, item)) is not None:
-            result.changes.append(change)
-    result.changes += [RecordChange(item, None) for item in old.values()]
-    for item in before:
-        _count(result, item, "before")
-    for change in result.changes:
-        if change.is_moved:
-            _count(result, change.item, "moved")
-        if change.what != "moved":
-            _count(result, change.item, change.what)
-    result.categories = dict(sorted(result.categories.items()))
-    return result
+    changes = [change for item in after if (change := _change_of(old.pop(item.id, None), item))]
+    changes += [RecordChange(item, None) for item in old.values()]
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: dict.fromkeys(COUNTS, 0))
+    counted = [("before", item) for item in before] + [("after", item) for item in after]
+    counted += [(change.what, change.item) for change in changes]
+    counted += [("moved", change.item) for change in changes if change.is_moved and change.fields]
+    for what, item in counted:
+        counts[item.category][what] += 1
+    return VersionDiff(changes, len(before), len(after), dict(sorted(counts.items())))
 
 
 def field_changes(before: Json, after: Json, path: tuple[str | int, ...] = ()) -> Iterator[FieldChange]:
@@ -154,26 +141,19 @@ def field_changes(before: Json, after: Json, path: tuple[str | int, ...] = ()) -
         yield FieldChange(pointer_of(path), before, after)
 
 
-def _changed(before: VersionRecord, after: VersionRecord) -> RecordChange | None:
-    fields: Iterable[FieldChange] = ()
-    if _spelled(before.value) != _spelled(after.value):
-        fields = field_changes(before.value, after.value)
-    change = RecordChange(before, after, tuple(fields))
-    if not change.is_moved:
-        return change if change.fields else None
-    # The field that says the split has been told by then.
-    split_change = (before.split or None, after.split or None)
-    return RecordChange(
-        before, after, tuple(field for field in change.fields if (field.before, field.after) != split_change)
-    )
+def _change_of(before: VersionRecord | None, after: VersionRecord) -> RecordChange | None:
+    if before is None:
+        return RecordChange(None, after)
+    # A move is told by itself: the field that says the split is none of the changes then.
+    splits = (before.split or None, after.split or None)
+    is_moved = before.split != after.split
+    fields = () if _spelled(before.value) == _spelled(after.value) else field_changes(before.value, after.value)
+    told = tuple(field for field in fields if not is_moved or (field.before, field.after) != splits)
+    return RecordChange(before, after, told) if told or is_moved else None
 
 
 def _summed(parts: Collection[dict[str, int]]) -> dict[str, int]:
     return {name: sum(counts[name] for counts in parts) for name in COUNTS}
-
-
-def _count(result: VersionDiff, item: VersionRecord, what: str) -> None:
-    result.categories.setdefault(item.category, dict.fromkeys(COUNTS, 0))[what] += 1
 
 
 def _is_object_list(value: Json) -> bool:
@@ -224,80 +204,39 @@ def _field(change: FieldChange, *, show_values: bool) -> dict[str, Json]:
     return document
 
 
-def recognise(base: Mapping[str, bytes], side: Mapping[str, bytes], named: Container[str]) -> dict[str, str]:
-    """Return which records of ``side`` are edits of which in ``base``, both lines by name; those ``named`` are not."""
-    # An edit is what stands in the place of a record that is gone, between the same neighbours, and resembles it.
-    gaps = [(gone, come) for gone, come in _gaps(base, side, named) if gone]
-    if not gaps:
-        return {}
-    known = Counter(text for raw in base.values() for text in _texts(raw) if len(text) >= _MIN_CHARS)
-    return {new: old for gone, come in gaps for new, old in _pairs(gone, come, base, side, known)}
+def recognise(before: Sequence[VersionRecord], after: Sequence[VersionRecord]) -> dict[str, str]:
+    """Return, by the id in ``before`` of a record without an id of its own, the id of its edit in ``after``."""
+    # An edit follows the same record that its old text followed, and resembles it.
+    gone, come = _runs(before, after), _runs(after, before)
+    num_records = Counter(text for items in gone.values() for item in items for text in set(strings_of(item.value)))
+    names: dict[str, str] = {}
+    for follows, items in come.items():
+        left = gone.get(follows, [])
+        for new in items:
+            scores = [_likeness(old, new, num_records) for old in left[:_NUM_NEIGHBOURS]]
+            if scores and max(scores) >= _MIN_LIKENESS:
+                index = scores.index(max(scores))
+                names[left[index].id] = new.id
+                # In order, as edits leave it: what was passed over was deleted.
+                left = left[index + 1 :]
+    return names
 
 
-def _gaps(
-    base: Mapping[str, bytes], side: Mapping[str, bytes], named: Container[str]
-) -> Iterator[tuple[list[str], list[str]]]:
-    """Yield what nameless records are gone and have come between each two neighbours that are still in order."""
-    names = list(base)
-    positions = {name: position for position, name in enumerate(names)}
-    shared = [positions[name] for name in side if name in positions]
-    # All but those that were moved.
-    neighbours = {shared[index] for index in longest_rise(shared)}
-    last = -1
-    come: list[str] = []
-    for name, position in [*((name, positions.get(name, -1)) for name in side), ("", len(names))]:
-        if position < 0 and name not in named:
-            come.append(name)
-        if position in neighbours or position == len(names):
-            if come:
-                yield (
-                    [skipped for skipped in names[last + 1 : position] if skipped not in side and skipped not in named],
-                    come,
-                )
-                come = []
-            last = position
+def _runs(items: Sequence[VersionRecord], others: Sequence[VersionRecord]) -> dict[str, list[VersionRecord]]:
+    """Return the nameless records that ``others`` lack, by the record before them that both have."""
+    runs: dict[str, list[VersionRecord]] = defaultdict(list)
+    shared, follows = {item.id for item in others}, ""
+    for item in items:
+        if item.id in shared:
+            follows = item.id
+        elif not item.has_own_id:
+            runs[follows].append(item)
+    return runs
 
 
-def longest_rise(values: Sequence[int]) -> list[int]:
-    """Return the indices of the longest rising run of ``values``, neighbours or not."""
-    # By patience sorting (Fredman, On computing the length of longest increasing subsequences, 1975).
-    ends: list[int] = []
-    last: list[int] = []
-    before: list[int] = []
-    for index, value in enumerate(values):
-        pile = bisect_left(ends, value)
-        before.append(last[pile - 1] if pile else -1)
-        ends[pile : pile + 1] = [value]
-        last[pile : pile + 1] = [index]
-    run = []
-    index = last[-1] if last else -1
-    while index >= 0:
-        run.append(index)
-        index = before[index]
-    return run[::-1]
-
-
-def _pairs(
-    gone: list[str], come: list[str], base: Mapping[str, bytes], side: Mapping[str, bytes], known: Counter[str]
-) -> Iterator[tuple[str, str]]:
-    texts = {name: _texts(base[name]) for name in gone}
-    for new in come:
-        own = _texts(side[new])
-        scores = [_likeness(own, texts[old], known) for old in gone[:_NUM_NEIGHBOURS]]
-        best = max(scores, default=0.0)
-        if best >= _MIN_LIKENESS:
-            index = scores.index(best)
-            yield new, gone[index]
-            # In order, as edits leave it: what was passed over was deleted.
-            del gone[: index + 1]
-
-
-def _likeness(own: set[str], theirs: set[str], known: Counter[str]) -> float:
-    """Return the share of common words (Jaccard), and 1 more for a long text that no other record of the base has."""
-    words, others = ({word for text in texts for word in _WORD.findall(text)} for texts in (own, theirs))
-    shared = len(words & others) / max(1, len(words | others))
-    return shared + any(len(text) >= _MIN_CHARS and known[text] == 1 for text in own & theirs)
-
-
-def _texts(raw: bytes) -> set[str]:
-    return set(strings_of(orjson.loads(raw)))
+def _likeness(before: VersionRecord, after: VersionRecord, num_records: Mapping[str, int]) -> float:
+    """Return the share of common words (Jaccard), and 1 more for a long text that no other record that went has."""
+    texts, others = set(strings_of(before.value)), set(strings_of(after.value))
+    words, other_words = ({word for text in some for word in _WORD.findall(text)} for some in (texts, others))
+    shared = len(words & other_words) / max(1, len(words | other_words))
+    return shared + any(len(text) >= _MIN_CHARS and num_records[text] == 1 for text in texts & others)

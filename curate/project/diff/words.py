@@ -9,37 +9,33 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from difflib import SequenceMatcher
-from itertools import groupby, islice, pairwise
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Literal
 
 from curate.base.console import markdown_cell, one_line, visible
 from curate.base.record import Json
 from curate.base.tables import counted, table
-from curate.project.diff.compare import COUNTS, FieldChange, RecordChange, VersionDiff, VersionRecord, longest_rise
+from curate.project.diff.compare import COUNTS, FieldChange, RecordChange, VersionDiff, VersionRecord
 
 # Scripts without blanks (Thai to Khmer, kana, Han) are compared by characters.
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|\s+|[^\w\s]")
-# Longer texts would take seconds: what stands between their common start and end counts as replaced.
-_MOST_WORDS = 3000
-_AROUND = 8
+# A word has the blanks before it: alone, blanks would be most of what two texts have in common.
+_WORD = re.compile(rf"\s*(?:[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s])|\s+")
+# Where more words stand between the common start and end of two texts, or more pairs of equal ones, all are replaced.
+_MOST_WORDS, _MOST_PAIRS = 8000, 100_000
+# Characters shown around a change.
+_AROUND = 40
 
 # What happened ("same", "removed", "added", "whole", "cut") and the text; of what is cut, how many characters.
 Piece = tuple[str, str]
 
 Mark = Literal["same", "changed", "cut"]
 # Characters of a text that are compared: of longer ones only the beginning, and how much is left out is told.
-MOST_READ = 50_000
+MOST_READ = 20_000
 
 # What of a text the other has too, what it has not, and "1,234 characters" where something is left out.
 Side = list[tuple[Mark, str]]
-
-_RUN = re.compile(r"\S+")
-# Characters of both texts from which they are compared piece by piece, between words that each has once in a row.
-_LONG = 6000
-# Words for each different one from which a long text goes round in circles: comparing two of them takes seconds.
-_LOOPING = 50
 
 
 def text_of(value: Json) -> str:
@@ -52,19 +48,23 @@ def word_changes(before: str, after: str) -> list[Piece]:
     start = _common(before, after)
     end = _common(before[start:][::-1], after[start:][::-1])
     old, new = before[start : len(before) - end], after[start : len(after) - end]
+    # Looked at one by one: a list of all words takes many times the size of a text.
+    a, b = (list(islice((word.group() for word in _WORD.finditer(text)), _MOST_WORDS)) for text in (old, new))
     pieces: list[Piece] = [("same", before[:start])]
-    middle_old, middle_new = (_first_words(text, _MOST_WORDS + 1) for text in (old, new))
-    if len(middle_old) + len(middle_new) > _MOST_WORDS:
+    # For each stretch that it finds, the matcher looks at all words and at each pair of equal ones: two long texts that
+    # repeat themselves, or differ in every other word, would take minutes.
+    counts = Counter(b)
+    if len(a) + len(b) > _MOST_WORDS or sum(counts[word] for word in a) > _MOST_PAIRS:
         pieces += [("removed", old), ("added", new)]
     else:
-        matcher = SequenceMatcher(None, middle_old, middle_new, autojunk=False)
-        for what, a, b, c, d in matcher.get_opcodes():
-            if what == "equal":
-                pieces.append(("same", "".join(middle_old[a:b])))
-            else:
-                pieces += [("removed", "".join(middle_old[a:b])), ("added", "".join(middle_new[c:d]))]
+        for what, i, j, k, m in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+            gone, come = "".join(a[i:j]), "".join(b[k:m])
+            blanks = gone[: len(gone) - len(gone.lstrip())]
+            size = len(gone) if what == "equal" else len(blanks) if come.startswith(blanks) else 0
+            pieces += [("same", gone[:size]), ("removed", gone[size:]), ("added", come[size:])]
     pieces.append(("same", before[len(before) - end :]))
-    return _joined([piece for piece in pieces if piece[1]])
+    runs = groupby((piece for piece in pieces if piece[1]), key=itemgetter(0))
+    return [(what, "".join(text for _, text in run)) for what, run in runs]
 
 
 def pieces_of(change: FieldChange) -> list[Piece]:
@@ -92,40 +92,20 @@ def shortened(pieces: list[Piece], limit: int) -> Iterator[Piece]:
     left = limit
     for index, (what, text) in enumerate(pieces):
         parts = [(what, text)]
-        if what == "same":
-            parts = list(_context(text, is_first=index == 0, is_last=index == len(pieces) - 1))
+        if what == "same" and len(text) > 3 * _AROUND:
+            begin, end = _AROUND * (index > 0), len(text) - _AROUND * (index < len(pieces) - 1)
+            parts = [("same", text[:begin]), ("cut", f"{end - begin:,} characters"), ("same", text[end:])]
         for kind, part in parts:
             if left <= 0:
                 rest = sum(len(text) for _, text in pieces[index:])
                 yield "cut", f"{rest:,} characters"
                 return
             head = part[:left] if kind != "cut" else part
-            yield kind, head
+            if head:
+                yield kind, head
             if len(head) < len(part):
                 yield "cut", f"{len(part) - len(head):,} characters"
             left -= len(head)
-
-
-def _context(text: str, *, is_first: bool, is_last: bool) -> Iterator[Piece]:
-    head, tail = (0 if is_first else _AROUND), (0 if is_last else _AROUND)
-    if len(_first_words(text, head + tail + _AROUND + 1)) <= head + tail + _AROUND:
-        yield "same", text
-        return
-    before = len("".join(_first_words(text, head)))
-    after = len(text) - len("".join(_first_words(text[::-1], tail)))
-    if head:
-        yield "same", text[:before]
-    yield "cut", f"{after - before:,} characters"
-    if tail:
-        yield "same", text[after:]
-
-
-# Words are runs of one kind of character, so that a text backwards has the same ones backwards. They are looked at one
-# by one, because a list of all words takes many times the size of the text.
-
-
-def _first_words(text: str, number: int) -> list[str]:
-    return [word.group() for word in islice(_WORD.finditer(text), number)]
 
 
 def _common(before: str, after: str) -> int:
@@ -136,29 +116,13 @@ def _common(before: str, after: str) -> int:
     return next(differing, min(len(before), len(after)))
 
 
-def _joined(pieces: list[Piece]) -> list[Piece]:
-    """Join changes with only a blank between them: words in a row read as one change, the removed before the added."""
-    joined: list[Piece] = []
-    run = {"removed": "", "added": ""}
-    for index, (what, text) in enumerate(pieces):
-        if what != "same":
-            run[what] += text
-        elif any(run.values()) and not text.strip() and index + 1 < len(pieces):
-            run = {kind: changed + text for kind, changed in run.items()}
-        else:
-            joined += [piece for piece in run.items() if piece[1]]
-            run = {"removed": "", "added": ""}
-            joined.append((what, text))
-    return joined + [piece for piece in run.items() if piece[1]]
-
-
 def sides_of(before: str, after: str, limit: int) -> tuple[Side, Side]:
     """Return both texts with the words marked that differ, each whole if it has at most ``limit`` characters.
 
     Of a longer one, long stretches that both share are cut to the words around the changes, and what comes after
     ``limit`` is left out; each cut is told by its number of characters.
     """
-    pieces = _pieces(before[:MOST_READ], after[:MOST_READ])
+    pieces = word_changes(before[:MOST_READ], after[:MOST_READ])
     return (
         list(_side(pieces, "removed", limit, len(before) - MOST_READ)),
         list(_side(pieces, "added", limit, len(after) - MOST_READ)),
@@ -178,46 +142,6 @@ def _side(pieces: list[Piece], own: str, limit: int, num_unread: int) -> Iterato
         yield "changed" if what == own else "cut" if what == "cut" else "same", text
     if num_unread > 0:
         yield "cut", f"{num_unread:,} characters that were not compared"
-
-
-def _pieces(before: str, after: str) -> list[Piece]:
-    pieces: list[Piece] = []
-    for left, right in _aligned(before, after):
-        if left == right:
-            pieces.append(("same", left))
-        elif _is_looping(left) and _is_looping(right):
-            pieces += [("removed", left), ("added", right)]
-        else:
-            pieces += word_changes(left, right)
-    return pieces
-
-
-def _aligned(before: str, after: str) -> Iterator[tuple[str, str]]:
-    """Yield both texts in pieces that belong together; they part where two words stand that each has once in a row."""
-    # Of such places those count that stand in the same order in both: Bram Cohen's patience diff.
-    if len(before) + len(after) < _LONG:
-        yield before, after
-        return
-    left, right = _unique_pairs(before), _unique_pairs(after)
-    pairs = [(start, right[words]) for words, start in left.items() if words in right]
-    begin, other_begin = 0, 0
-    for start, other_start in (pairs[index] for index in longest_rise([second for _, second in pairs])):
-        yield before[begin:start], after[other_begin:other_start]
-        begin, other_begin = start, other_start
-    yield before[begin:], after[other_begin:]
-
-
-def _unique_pairs(text: str) -> dict[tuple[str, str], int]:
-    """Return, in order, each two words that follow one another once in ``text``, and where the first of them is."""
-    spans = [(match.group(), match.start()) for match in _RUN.finditer(text)]
-    pairs = [((word, after), start) for (word, start), (after, _) in pairwise(spans)]
-    counts = Counter(words for words, _ in pairs)
-    return {words: start for words, start in pairs if counts[words] == 1}
-
-
-def _is_looping(text: str) -> bool:
-    words = _RUN.findall(text)
-    return len(words) > _LOOPING * len(set(words))
 
 
 # Of a comment: GitHub takes 65,536 characters.
