@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from curate.base.events import EVENTS, AnyEvent, UndoEvent
-from curate.base.file_guard import MOST_DOCUMENT, inside, read_file
+from curate.base.file_guard import MOST_DOCUMENT, MOST_SEGMENT, inside, read_file
 from curate.base.git import GitError, ask_git
 from curate.base.record import CurateError, is_text_digest
 from curate.base.storage import digest_of, is_segment_open, remove_file, write_atomic
@@ -127,7 +127,7 @@ def _mend(root: Path, path: Path) -> Iterator[str]:
 def _free(path: Path, content: bytes) -> Path:
     """Return ``path``, with a number if something else than ``content`` has this name already."""
     candidate, number = path, 1
-    while candidate.exists() and candidate.read_bytes() != content:
+    while candidate.exists() and read_file(candidate, most=MOST_SEGMENT) != content:
         number += 1
         candidate = path.with_name(f"{path.name}-{number}")
     return candidate

@@ -39,7 +39,7 @@ ELSEWHERE = {
     "curate/base/packs.py": "a cache that only we write, after the guard has opened it",
     "curate/base/storage.py": "writing",
     "curate/sessions/problem_search.py": "standard output",
-    "curate/project/claim.py": "/proc",
+    "curate/project/claim.py": "a lock",
     "curate/sessions/detached.py": "/proc",
     "train/base/run_folder.py": "/proc, and a folder to claim",
     "train/cli/__init__.py": "/dev/null, in place of a disk that is full",

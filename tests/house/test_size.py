@@ -35,7 +35,7 @@ CEILINGS = {
     "curate/cli": Size(53_655, 37_651, 0),
     "curate/formats": Size(69_510, 48_235, 0),
     "curate/jsonl": Size(10_922, 7_791, 0),
-    "curate/project": Size(83_197, 56_785, 0),
+    "curate/project": Size(83_202, 56_788, 0),
     "curate/scale": Size(3_415, 2_271, 0),
     "curate/schema": Size(33_185, 23_212, 0),
     "curate/sessions": Size(83_355, 56_908, 0),
