@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--by", default="", metavar="NAME", help="Who decides; by default CURATE_ANNOTATOR, else the user's name."
 )
-@click.option("--json", "as_json", is_flag=True, help="Edit JSON, and not Markdown.")
+@click.option("--json", "as_json", is_flag=True, help="Edit JSON, and not TOML.")
 @click.option("--discard-draft", is_flag=True, help="Begin anew where a draft was left.")
 @click.option(
     "--where", default="", metavar="FILTER", help="With --set: change all records that a filter lets through."
@@ -37,9 +37,9 @@ def command(
 ) -> int:  # fmt: skip
     """Edit one record in the editor that VISUAL or EDITOR names, and save what changed as a decision.
 
-    It opens as Markdown: a heading for each turn or text, and the other fields at the top. A record without texts, or
-    one that Markdown cannot hold exactly, opens as JSON. What cannot be read, or what the schema refuses, is told with
-    its line and can be edited again; it is kept as a draft until it is saved, and nothing else is. The editor gets a
+    It opens as TOML, in which a text of many lines is read as it is. A record that TOML cannot hold exactly, such as
+    one with null, opens as JSON. What cannot be read, or what the schema refuses, is told with
+    its place and can be edited again; it is kept as a draft until it is saved, and nothing else is. The editor gets a
     file of its own; no screen is needed. With FILE:LINE, as findings tell it, a line that is no record yet is opened;
     saving writes it into its file.
 

@@ -108,23 +108,6 @@ def infer(files: tuple[Path, ...]) -> None:
     console.talk(f"from {num_values:,} lines; {num_skipped:,} that could not be read were left out")
 
 
-@command.command("form")
-@click.argument("file")
-def form(file: str) -> int:
-    """Print the form that a schema makes in the terminal UI, one field a line.
-
-    Required fields have a star. `x-order` (a list of names, or a number at each property) sets their order and
-    `x-widget` (line, text, radio, select, list, json) how one is edited.
-
-    Example: curate schema form chat
-    """
-    from curate.schema import load_shape
-    from curate.schema.form import outline
-
-    print_lines(outline(load_shape(file)))
-    return Exit.OK
-
-
 @command.command("migrate")
 @click.argument("old")
 @click.argument("new")

@@ -14,7 +14,7 @@ from curate.base.console import one_line
 from curate.base.events import Add, Edit
 from curate.base.record import CurateError, Finding, Json, canonical
 from curate.base.tables import counted
-from curate.jsonl import JsonFault, parts_of, pointer_of
+from curate.jsonl import parts_of, pointer_of
 from curate.project.drafts import Draft, Drafts, changes, rebased
 from curate.project.fold import RecordState
 from curate.project.golden import frozen_ids
@@ -27,14 +27,13 @@ from curate.schema.form import (
     describe_problem,
     in_key_order,
     is_huge,
-    is_markdown,
-    json_in,
-    markdown_of,
-    read_markdown,
-    read_written,
+    is_toml,
+    json_text,
+    read_json,
+    read_record,
     respelled_json,
+    toml_of,
     value_at,
-    written,
 )
 from curate.schema.view import View, at, put
 
@@ -96,7 +95,7 @@ class EditSession:
 
     def editor_path(self, text: str) -> Path:
         """Return where ``text`` lies while a person's own editor has it."""
-        return self._drafts.editor_path(self.draft_name).with_suffix(".md" if is_markdown(text) else ".json")
+        return self._drafts.editor_path(self.draft_name).with_suffix(".toml" if is_toml(text) else ".json")
 
     @property
     def is_changed(self) -> bool:
@@ -151,12 +150,13 @@ class EditSession:
         self.follow()
 
     def written(self, *, as_json: bool = False) -> str:
-        """Return the text to hand to an editor: Markdown, or JSON where that was asked for or nothing else is exact."""
+        """Return the text to hand to an editor: TOML, or JSON where that was asked for or nothing else is exact."""
         line = self.form.to_line()
-        return self.text or (None if as_json else markdown_of(line, self.project.shape)) or written(line)
+        is_json = as_json or not isinstance(line, dict)
+        return self.text or (None if is_json else toml_of(line)) or json_text(line) + "\n"
 
     def take(self, text: str) -> list[str]:
-        """Take a text back from an editor; return what is wrong with it, each with line and column.
+        """Take a text back from an editor; return what is wrong with it, with line and column where it is JSON.
 
         A text that is no record is kept beside the line; what the schema refuses is taken, to be mended. Call `follow`
         then: while there is such a text, nothing that others change is taken in.
@@ -164,8 +164,7 @@ class EditSession:
         self.text = text
         self.fault_location = 1, 1
         try:
-            record = read_markdown(text, self.project.shape) if is_markdown(text) else None
-            line = read_written(text) if record is None else record.line
+            line = read_record(text)
         except Misspelt as fault:
             self.fault_location = fault.line, fault.column
             return [str(fault)]
@@ -176,12 +175,7 @@ class EditSession:
         # What is wrong within a part is often why something is wrong with that part.
         problems = (fault.problem for fault in self.form.problems())
         faults = sorted(problems, key=lambda fault: -fault.pointer.count("/"))
-        if record is None:
-            return [describe_problem(text, problem) for problem in faults]
-        return [
-            f"line {record.line_number(fault.pointer)}: {fault.pointer or 'the record'} {fault.message}"
-            for fault in faults
-        ]
+        return [describe_problem(text, problem) for problem in faults]
 
     def save(self) -> str:
         """Save the edit as one decision and return what was saved, in words; the draft is gone then.
@@ -427,8 +421,8 @@ class Answer:
             return False
         self._text = text
         try:
-            value = json_in(text)
-        except JsonFault:
+            value = read_json(text)
+        except Misspelt:
             was_form, self.form = self.form is not None, None
             return was_form
         if self.form is not None and canonical(self.form.to_line()) == canonical(value):
@@ -440,7 +434,7 @@ class Answer:
         """Put what the form says into the text of the record, spelled as the text was."""
         if self.form is None:
             return
-        before, value = json_in(self._text), self.form.to_line()
+        before, value = read_json(self._text), self.form.to_line()
         if canonical(value) != canonical(before):
             self._text = respelled_json(self._text, before, value)
             edit.form.enter(self.pointer, self._text)

@@ -13,7 +13,7 @@ from curate.schema import Shape, load_contract
 from curate.schema.form import Field, Form
 
 NUMBERS = count()
-TYPED = ("line", "text", "number", "tags", "json")
+TYPED = ("line", "text", "number", "json")
 SCALARS: Any = (
     st.none()
     | st.booleans()
@@ -59,7 +59,7 @@ def leaves(value: Any, pointer: str = "") -> list[str]:
 
 
 def shown(root: Field) -> list[Field]:
-    """Return a field for every place that a person can see: what stands in JSON, tags and choices counts too."""
+    """Return a field for every place that a person can see: what stands in JSON counts too."""
     found = []
     for one in root.walk():
         found.append(one)

@@ -199,7 +199,7 @@ def test_the_categories_of_the_settings_are_offered(make_workspace: Any, hold: A
     edit = open_edit(hold(make_workspace(settings=settings)), "r003")
     field = edit.form.field("/category")
     assert field is not None
-    assert [option.label for option in field.options] == ["billing", "returns"]
+    assert list(field.options) == ["billing", "returns"]
 
 
 def test_text_from_an_editor(make_workspace: Any, hold: Any) -> None:
@@ -223,34 +223,22 @@ def test_text_from_an_editor(make_workspace: Any, hold: Any) -> None:
     assert record_in(workspace.root, "r003")["category"] == "other"
 
 
-def test_markdown_from_an_editor(make_workspace: Any, hold: Any) -> None:
-    workspace = make_workspace()
+def test_toml_from_an_editor(make_workspace: Any, hold: Any) -> None:
+    line = {"id": "r003", "instruction": "Ask\nwhy \\frac", "output": "b", "category": "billing", "meta": {"n": 1.0}}
+    workspace = make_workspace(lines=[line])
     edit = open_edit(hold(workspace), "r003")
     text = edit.written()
-    assert text.startswith('---\nid: "r003"\ncategory: "billing"\n---\n\n# instruction\n\n')
-    assert edit.editor_path(text).name == "r003.md"
+    assert "instruction = '''\nAsk\nwhy \\frac'''\n" in text
+    assert edit.editor_path(text).name == "r003.toml"
     assert edit.take(text) == []
     assert not edit.is_changed
-    assert edit.take(text.replace("---\n\n", "\n\n", 1)) == [
-        "line 1, column 1: the fields at the top need a line of --- after them"
-    ]
-    assert edit.text, "what cannot be read is kept"
-    assert edit.take(text.replace('"billing"', "7")) == ["line 3: /category must be a string, not a number"]
-    assert edit.take(text.replace("# output", "# ouput"))[0].startswith("line 10: /ouput ")
-    assert edit.take(text.replace("billing", "other").replace("# output\n\n", "# output\n\nSo: ")) == []
+    for fault in ("2020-01-01", "nan", "99999999999999999999", '"open'):
+        assert edit.take(text.replace('"billing"', fault))[0].startswith("line ")
+        assert edit.text, "what cannot be read is kept"
+    assert edit.take(text.replace('"billing"', "7")) == ["/category must be a string, not a number"]
+    assert edit.take(text.replace("billing", "other").replace("why", "So: why")) == []
     edit.save()
-    saved = record_in(workspace.root, "r003")
-    assert saved["category"] == "other"
-    assert saved["output"].startswith("So: ")
-
-
-def test_the_fault_within_a_part_is_named_before_what_it_does_to_that_part(make_workspace: Any, hold: Any) -> None:
-    turns = [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}]
-    workspace = make_workspace([{"id": "a", "messages": turns}], settings='schema = "chat"\n[split]\nseed = 1\n')
-    edit = open_edit(hold(workspace), "a")
-    faults = edit.take(edit.written().replace("## assistant", "## wizard"))
-    assert faults[0].startswith("line 9: /messages/1/role must be one of ")
-    assert faults[1].endswith(": /messages an assistant turn is missing")
+    assert record_in(workspace.root, "r003") == {**line, "category": "other", "instruction": "Ask\nSo: why \\frac"}
 
 
 def test_the_contract_of_a_category_is_found(make_workspace: Any, hold: Any) -> None:
@@ -335,7 +323,7 @@ def test_curate_edit_saves_a_decision(make_workspace: Any, edit_with: Any) -> No
     code, told = edit_with(root, "r003", "path.write_text(text.replace('billing', 'other'))")
     assert (code, told) == (0, "saved r003: category\n")
     assert record_in(root, "r003")["category"] == "other"
-    assert not [path for path in (root / ".curate" / "drafts").rglob("*") if path.suffix in (".json", ".md")]
+    assert not [path for path in (root / ".curate" / "drafts").rglob("*") if path.suffix in (".json", ".toml")]
 
 
 def test_curate_edit_of_nothing_saves_nothing(make_workspace: Any, edit_with: Any) -> None:
@@ -394,8 +382,8 @@ def test_a_call_that_cannot_be_run_is_not_saved_unless_it_is_excused(make_worksp
     workspace = make_workspace([{"id": "c", "messages": turns}], 'schema = "chat"\n[split]\nseed = 1\n')
     edit = open_edit(hold(workspace), "c")
     pointer = "/messages/1/tool_calls/0/function/arguments"
-    edit.form.enter(pointer, "{}x")
-    assert [(fault.pointer, fault.problem.message) for fault in edit.form.problems()] == [
+    edit.form.set(pointer, "{}x")
+    assert [(fault.problem.pointer, fault.problem.message) for fault in edit.form.problems()] == [
         (pointer, "the arguments of the call are not JSON")
     ]
     with pytest.raises(CurateError, match="the arguments of the call are not JSON"):
@@ -427,7 +415,7 @@ def test_curate_edit_of_new_records_and_copies(make_workspace: Any, edit_with: A
 
 def test_curate_edit_shows_no_control_character_and_keeps_each(make_workspace: Any, edit_with: Any) -> None:
     root = make_workspace(lines=[{"id": "r", "instruction": "a\x1b[2J\u202e\x7f", "output": "b"}]).root
-    program = "assert text.replace('\\n', '').isprintable()\npath.write_text(text.replace('\\n\\nb\\n', '\\n\\nc\\n'))"
+    program = "assert text.replace('\\n', '').isprintable()\npath.write_text(text.replace('\"b\"', '\"c\"'))"
     assert edit_with(root, "r", program) == (0, "saved r: output\n")
     assert record_in(root, "r") == {"id": "r", "instruction": "a\x1b[2J\u202e\x7f", "output": "c"}
 
@@ -442,7 +430,7 @@ def test_curate_edit_without_a_record_or_an_editor(make_workspace: Any, edit_wit
     assert (code, told) == (2, "the editor gave up; nothing was changed\n")
     code, told = edit_with(root, "r003", "path.write_text('{}')\nsys.exit(1)")
     assert code == 2
-    assert "r003.md" in told
+    assert "r003.toml" in told
     from curate.sessions.own_editor import editor_command
 
     monkeypatch.setenv("VISUAL", "/no/such/editor")

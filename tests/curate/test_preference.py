@@ -218,16 +218,6 @@ def test_a_new_preference_begins_with_two_answers() -> None:
     assert shape.is_valid(form.to_line())
 
 
-def test_the_text_of_an_answer_that_is_added_is_typed_as_it_is() -> None:
-    shape = load_shape("preference")
-    form = Form(shape, LINES[1])
-    form.add_item("/answers")
-    form.enter("/answers/3/content", "seven")
-    form.enter("/answers/3/rating", "2")
-    assert form.to_line()["answers"][3] == {"content": "seven", "rating": 2}
-    assert shape.is_valid(form.to_line())
-
-
 def test_turns_of_an_answer_are_edited_as_cards() -> None:
     shape = load_shape("preference")
     form = Form(shape, LINES[-1])

@@ -1,30 +1,21 @@
-"""Forms for lines of any JSON Schema: a tree of fields over the line itself, which loses nothing of it.
+"""Forms for lines of any JSON Schema: fields over the line itself, which loses nothing of it.
 
-A field that a form cannot show well, because its schema branches or does not say what it holds, is edited as JSON with
-the same checks.
+A flat value and a turn of a conversation have fields; everything else is edited as JSON with the same checks.
 """
 
-from curate.schema.form.fields import Field
-from curate.schema.form.markdown import is_markdown, markdown_of, read_markdown
+from curate.schema.form.fields import Field, is_same, is_trained
 from curate.schema.form.model import Form, Typed, value_at
-from curate.schema.form.outline import outline
-from curate.schema.form.rules import option_index
 from curate.schema.form.text import (
     Misspelt,
     Spelling,
     describe_problem,
-    escaped,
     in_key_order,
     is_huge,
-    is_plain,
-    json_in,
+    is_toml,
     json_text,
     position_in,
-    read_number,
-    read_tags,
-    read_written,
+    read_json,
+    read_record,
     respelled_json,
-    tags_text,
-    written,
+    toml_of,
 )
-from curate.schema.form.turns import is_trained

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import monotonic
 
-from curate.base.record import TRACES, Json, Problem, canonical
+from curate.base.record import Json, Problem, canonical
 from curate.jsonl import parts_of, pointer_of
 from curate.schema import Shape
 from curate.schema.calls import refused_arguments
-from curate.schema.form.fields import Builder, Field
-from curate.schema.form.rules import NOTHING, Schemas
-from curate.schema.form.text import (
-    Misspelt,
-    json_text,
-    object_in,
-    read_number,
-    read_tags,
-    read_written,
-    respelled_json,
-    tags_text,
-)
-from curate.schema.form.turns import ROLES, new_call, next_turn, parameters_of
+from curate.schema.form.fields import NOTHING, Field, FieldReader
+from curate.schema.form.text import json_text, read_json
 
-# What of a message is prose.
-_LONG_PARTS = {("content",), *((name,) for name in TRACES)}
-_ARGUMENTS = ("function", "arguments")
+_ROLES = ("system", "user", "assistant", "tool")
+_FOLLOWING = {"system": "user", "developer": "user", "user": "assistant", "assistant": "user", "tool": "assistant"}
 _MOST_UNDO = 500
+_MOST_IN_LINE = 8
 _MOST_UNDO_CHARS = 32 * 1024 * 1024
 # Seconds without a key after which what is typed next is taken back by itself.
 _REST = 1.0
@@ -63,18 +52,9 @@ class Form:
     text whose schema lists none.
     """
 
-    def __init__(
-        self,
-        shape: Shape,
-        line: Json,
-        *,
-        fixed: Mapping[str, str] | None = None,
-        offered: Mapping[str, Sequence[str]] | None = None,
-    ) -> None:
+    def __init__(self, shape: Shape, line: Json) -> None:
         self.shape = shape
-        self._schemas = Schemas(shape)
-        self._is_long = _long_texts(shape)
-        self.reopen(line, fixed=fixed, offered=offered)
+        self.reopen(line)
 
     def reopen(
         self,
@@ -85,8 +65,7 @@ class Form:
     ) -> None:
         """Begin anew from a line that was saved, perhaps by somebody else; there is nothing to take back then."""
         self.saved: Json = deepcopy(saved)
-        self._fixed = fixed or {}
-        self._builder = Builder(self._schemas, self._is_long, self._fixed, offered or {})
+        self._reader = FieldReader(self.shape, fixed or {}, offered or {})
         self._value: Json = self.saved
         self._typed: dict[str, Typed] = {}
         self._past: list[_State] = []
@@ -100,16 +79,16 @@ class Form:
 
         A conversation begins with a question and an answer, a preference with two answers.
         """
-        schemas = Schemas(shape)
-        line = schemas.blank(schemas.root)
+        line = FieldReader(shape, {}, {}).blank(shape.schema)
         line = {} if line is NOTHING else line
-        if shape.view and shape.view.has_answers and isinstance(line, dict):
-            for name in ("chosen", "rejected"):
-                if name in shape.view.paths:
-                    line = _changed(line, shape.view.paths[name], lambda _: "")
-        elif shape.view and "messages" in shape.view.paths and isinstance(line, dict):
-            turns: list[Json] = [{"role": "user"}, {"role": "assistant"}]
-            line = _changed(line, shape.view.paths["messages"], lambda _: turns)
+        paths = shape.view.paths if shape.view else {}
+        if shape.view is None or not isinstance(line, dict):
+            return line
+        if shape.view.has_answers:
+            for name in paths.keys() & {"chosen", "rejected"}:
+                line = _changed(line, paths[name], "")
+        elif "messages" in paths:
+            line = _changed(line, paths["messages"], [{"role": "user"}, {"role": "assistant"}])
         return line
 
     def to_line(self) -> Json:
@@ -137,9 +116,13 @@ class Form:
 
     def nearest(self, pointer: str) -> Field:
         """Return the field that shows what is at ``pointer``: its own, or the closest around it."""
+        return next(self.around(pointer))
+
+    def around(self, pointer: str) -> Iterator[Field]:
+        """Yield the field at ``pointer`` and those around it, from the inside out."""
         parts = parts_of(pointer)
-        around = (self.field(pointer_of(parts[:length])) for length in range(len(parts), 0, -1))
-        return next((field for field in around if field), self.root)
+        fields = (self.field(pointer_of(parts[:length])) for length in range(len(parts), -1, -1))
+        return (field for field in fields if field is not None)
 
     def start(self) -> str:
         """Return the pointer of the field where one begins to type.
@@ -149,12 +132,10 @@ class Form:
         """
         view, fields = self.shape.view, list(self.root.walk())
         paths = view.paths if view is not None else {}
-        if view is not None and "messages" in paths and not view.has_answers:
-            turns = [field for field in fields if field.is_turn]
+        turns = [field for field in fields if field.is_turn]
+        if view is not None and turns and not view.has_answers:
             blank = (turn for turn in turns if not any(turn.value.get(name) for name in ("content", "tool_calls")))
-            for turn in [*blank, *turns[-1:]]:
-                return turn.pointer if turn.value.get("tool_calls") else f"{turn.pointer}/content"
-            return pointer_of(paths["messages"])
+            return f"{next(blank, turns[-1]).pointer}/content"
         short = {pointer_of(paths[name]) for name in ("id", "system") if name in paths}
         texts = [field for field in fields if field.kind in ("text", "line") and field.pointer not in short]
 
@@ -171,21 +152,17 @@ class Form:
         value, is_present = value_at(self._value, parts_of(field.pointer))
         if not is_present or (value is None and field.kind != "json"):
             return ""
-        match field.kind:
-            case "line" | "text":
-                return str(value)
-            case "number":
-                return canonical(value).decode()
-            case "tags":
-                return tags_text(value)
-        return json_text(value)
+        if field.kind in ("line", "text"):
+            return str(value)
+        # A short list of short values, such as tags, takes one line.
+        is_flat = isinstance(value, list) and not any(isinstance(part, dict | list) for part in value)
+        return json_text(value, indent=None if is_flat and len(value) <= _MOST_IN_LINE else 2)
 
     def enter(self, pointer: str, text: str, *, ends_word: bool = False) -> str:
         """Put what was typed in a field into the line; return why it is no value, empty where it is one.
 
         `undo` takes back what was typed since the last text that ``ends_word``, or since the last rest.
         """
-        # What was never there and is typed away again is left out; in what was there, no text is a text.
         field = self.field(pointer)
         if field is None or field.fixed:
             return field.fixed if field else "there is no such field"
@@ -196,7 +173,7 @@ class Form:
         self._last_entered = "" if ends_word else pointer
         try:
             value = self._read(field, text)
-        except (ValueError, Misspelt) as error:
+        except ValueError as error:
             self._typed[pointer] = Typed(text, str(error))
             return str(error)
         self._typed.pop(pointer, None)
@@ -208,13 +185,15 @@ class Form:
         self._change(pointer, value)
 
     def leave_out(self, pointer: str) -> bool:
-        """Take a key or an item out; of what may be null, null comes first. Return False where it must stay."""
+        """Take a key or a turn out; of what may be null, null comes first. Return False where it must stay."""
         field = self.field(pointer)
         if field is None or not pointer or field.fixed:
             return False
         *above, last = parts_of(pointer)
-        if isinstance(value_at(self._value, above)[0], list):
-            return self.remove_item(pointer_of(above), int(last))
+        items, _ = value_at(self._value, above)
+        if isinstance(items, list):
+            self._reorder(pointer_of(above), items, [old for old in range(len(items)) if old != int(last)])
+            return True
         value, is_present = value_at(self._value, parts_of(pointer))
         if not is_present and pointer not in self._typed:
             return False
@@ -222,86 +201,69 @@ class Form:
         self._change(pointer, None if is_null_next else NOTHING)
         return True
 
-    def begin(self, pointer: str) -> None:
-        """Give what is not there what the schema lets it begin with."""
-        self.set(pointer, self._schemas.blank_item(self._schema(parts_of(pointer))))
+    def add_turn(self, pointer: str, after: int | None = None) -> str:
+        """Add a turn to a conversation, at its end or behind the turn ``after``, and return its pointer.
 
-    def add_item(self, pointer: str, after: int | None = None) -> str:
-        """Add an item to a list, at its end or behind the item ``after``, and return its pointer.
-
-        In a conversation it begins with the role that follows there.
+        It begins with the role that follows there.
         """
         parts = parts_of(pointer)
-        items, _ = value_at(self._value, parts)
-        items = items if isinstance(items, list) else []
-        index = len(items) if after is None else after + 1
-        added = pointer_of([*parts, str(index)])
-        schema = self._schema(parts_of(added))
-        item = self._schemas.blank_item(schema)
-        if isinstance(item, dict) and "role" not in item:
-            properties = self._schemas.rules(schema).properties
-            item = {**next_turn(items[:index], self.roles(added), properties), **item}
-        order = list(range(len(items)))
-        self._reorder(pointer, [*items, item], [*order[:index], len(items), *order[index:]])
-        return added
+        known, _ = value_at(self._value, parts)
+        turns: list[Json] = known if isinstance(known, list) else []
+        index = len(turns) if after is None else after + 1
+        turn = _next_turn(turns[:index], self.roles(f"{pointer}/{index}"), self._turn_names(pointer))
+        order = list(range(len(turns)))
+        self._reorder(pointer, [*turns, turn], [*order[:index], len(turns), *order[index:]])
+        return f"{pointer}/{index}"
 
     def add_next_turn(self, turn: str) -> str:
         """Return the pointer of the turn behind the one at ``turn``: one that is still empty, or a new one."""
-        *above, last = parts_of(turn)
-        turns, index = value_at(self._value, above)[0], int(last) + 1
-        pointer = pointer_of([*above, str(index)])
+        above, _, last = turn.rpartition("/")
+        turns, index = value_at(self._value, parts_of(above))[0], int(last) + 1
         known = turns[index] if index < len(turns) else None
         if not isinstance(known, dict) or known.get("content") or known.get("tool_calls"):
-            return self.add_item(pointer_of(above), index - 1)
-        properties = self._schemas.rules(self._schema(parts_of(pointer))).properties
-        begun = {**known, **next_turn(turns[:index], self.roles(pointer), properties)}
+            return self.add_turn(above, index - 1)
+        pointer = f"{above}/{index}"
+        begun = {**known, **_next_turn(turns[:index], self.roles(pointer), self._turn_names(above))}
         if begun != known:
             self.set(pointer, begun)
         return pointer
 
     def roles(self, turn: str) -> list[str]:
         """Return the roles that the schema allows to the turn at this pointer."""
-        role = self._schemas.rules(self._schemas.at((*parts_of(turn), "role")))
-        return [str(option.value) for option in role.options or ()] or list(ROLES)
+        return list(map(str, self._reader.at(parts_of(f"{turn}/role")).options or _ROLES))
 
     def next_role(self, turn: str) -> None:
         """Give the turn at this pointer the next role that the schema allows."""
-        roles, role = self.roles(turn), value_at(self._value, [*parts_of(turn), "role"])[0]
+        roles, role = self.roles(turn), value_at(self._value, parts_of(f"{turn}/role"))[0]
         self.set(f"{turn}/role", roles[(roles.index(role) + 1) % len(roles)] if role in roles else roles[0])
 
     def add_call(self, turn: str) -> str:
-        """Add a call of a tool to the turn at this pointer and return its pointer; empty where it can have none."""
-        above, parts = parts_of(turn)[:-1], (*parts_of(turn), "tool_calls")
-        calls, turns = value_at(self._value, parts)[0], value_at(self._value, above)[0]
-        schema = self._schemas.at((*parts, "0"))
-        properties = self._schemas.rules(schema).properties
-        if not properties.keys() & {"function", "arguments"}:
+        """Add a call of a tool to an assistant's turn and return its pointer; empty where it can have none.
+
+        It begins with an id of its own, and with the name of the record's tool where there is one alone.
+        """
+        value, pointer = value_at(self._value, parts_of(turn))[0], f"{turn}/tool_calls"
+        if value.get("role") != "assistant" or "tool_calls" not in self._turn_names(turn.rpartition("/")[0]):
             return ""
-        path = ("function", "arguments") if "function" in properties else ("arguments",)
-        types = self._schemas.rules(self._schemas.at((*parts, "0", *path))).types
-        call = new_call(turns, self._tools(), properties, takes_text=types is None or "string" in types)
-        calls = calls if isinstance(calls, list) else []
-        self._change(pointer_of(parts), [*calls, call])
-        return pointer_of([*parts, str(len(calls))])
+        above, view = parts_of(turn)[:-1], self.shape.view
+        calls = [call for other in value_at(self._value, above)[0] for call in _calls(other)]
+        tools = view.get(self._value, "tools") if view else None
+        names = [tool.get("function", tool).get("name", "") for tool in tools or () if isinstance(tool, dict)]
+        function: Json = {"name": names[0] if len(names) == 1 else "", "arguments": "{}"}
+        own = _calls(value)
+        self._change(pointer, [*own, {"id": f"call_{len(calls) + 1}", "type": "function", "function": function}])
+        return f"{pointer}/{len(own)}"
 
-    def move_item(self, pointer: str, index: int, by: int) -> int:
-        """Move an item of a list up (-1) or down (1) and return its new index; at an end it stays."""
-        items, _ = value_at(self._value, parts_of(pointer))
-        goal = index + by
-        if not isinstance(items, list) or not (0 <= index < len(items) and 0 <= goal < len(items)):
-            return index
+    def move_turn(self, turn: str, by: int) -> str:
+        """Move a turn up (-1) or down (1) and return its new pointer; at an end it stays."""
+        above, _, last = turn.rpartition("/")
+        items, index = value_at(self._value, parts_of(above))[0], int(last)
+        if not 0 <= index + by < len(items):
+            return turn
         order = list(range(len(items)))
-        order[index], order[goal] = order[goal], order[index]
-        self._reorder(pointer, items, order)
-        return goal
-
-    def remove_item(self, pointer: str, index: int) -> bool:
-        """Take an item out of a list; `undo` brings it back."""
-        items, _ = value_at(self._value, parts_of(pointer))
-        if not isinstance(items, list) or not 0 <= index < len(items):
-            return False
-        self._reorder(pointer, items, [old for old in range(len(items)) if old != index])
-        return True
+        order[index], order[index + by] = order[index + by], order[index]
+        self._reorder(above, items, order)
+        return f"{above}/{index + by}"
 
     def replace_line(self, line: Json) -> None:
         """Take another line in place of this one, for example as it came back from an editor."""
@@ -328,11 +290,6 @@ class Form:
         self._last_entered, self._fields = "", {}
         return True
 
-    def settle(self) -> bool:
-        """Let each value have the kind of field that suits it now; return whether that changes what is shown."""
-        before, self._fields = self.root.widgets, {}
-        return self.root.widgets != before
-
     def problems(self) -> list[FieldProblem]:
         """Return each problem with its field: first typed texts that are no value, then breaches of the schema."""
         problems = [FieldProblem(pointer, Problem(typed.message, pointer)) for pointer, typed in self._typed.items()]
@@ -354,58 +311,43 @@ class Form:
 
     def _tree(self) -> dict[str, Field]:
         if not self._fields:
-            builder, value = replace(self._builder, tools=self._tools()), self._value
-            self._fields = {field.pointer: field for field in builder.root(value).walk()}
+            value = self._value
+            self._fields = {field.pointer: field for field in self._reader.root(value).walk()}
             # A key that no schema knows has a field while something is typed there, though it has no value.
             if unknown := self._typed.keys() - self._fields.keys():
                 for pointer in unknown:
-                    value = _changed(value, parts_of(pointer), lambda _: None)
-                self._fields = {field.pointer: field for field in builder.root(value).walk()}
+                    value = _changed(value, parts_of(pointer), None)
+                self._fields = {field.pointer: field for field in self._reader.root(value).walk()}
         return self._fields
 
-    def _schema(self, parts: Sequence[str]) -> Json:
-        """Return the schema of what stands, or could stand, at a path; within arguments it is the tool's."""
-        for index, part in enumerate(parts):
-            if part == "arguments":
-                parameters = self._tools().get(str(value_at(self._value, [*parts[:index], "name"])[0]))
-                if parameters is not None:
-                    return self._schemas.at(parts[index + 1 :], parameters)
-        return self._schemas.at(parts)
-
-    def _tools(self) -> dict[str, Json]:
-        view = self.shape.view
-        return parameters_of(view.get(self._value, "tools")) if view and isinstance(self._value, dict) else {}
+    def _turn_names(self, turns: str) -> Mapping[str, Json]:
+        """Return the keys that a turn of the conversation may have, with their schemas."""
+        return self._reader.at(parts_of(f"{turns}/0")).properties
 
     def _read(self, field: Field, text: str) -> Json:
-        is_optional = not field.is_required
+        """Return the value that was typed, `NOTHING` where it was never there and is typed away again."""
         is_own = value_at(self.saved, parts_of(field.pointer))[1]
-        match field.kind:
-            case "line" | "text":
-                return NOTHING if not text and is_optional and not is_own else text
-            case "tags":
-                tags = read_tags(text)
-                return NOTHING if not tags and is_optional and not is_own else tags
-        if not text.strip() and is_optional:
+        if field.kind in ("line", "text"):
+            return NOTHING if not text and not field.is_required and not is_own else text
+        if not text.strip() and not field.is_required:
             return NOTHING
         if field.kind != "number":
-            return read_written(text)
-        if not text.strip():
-            raise ValueError("a number is missing")
-        return read_number(text)
+            return read_json(text)
+        if not text.strip() or set(text.strip()) - set("0123456789+-.eE"):
+            raise ValueError("not a number")
+        return read_json(text)
 
     def _change(self, pointer: str, value: Json) -> None:
         """Replace the value at ``pointer`` and forget the text typed there; `NOTHING` removes it."""
         self._remember()
-        self._typed = {at: typed for at, typed in self._typed.items() if not _is_within(at, pointer)}
+        self._typed = {at: typed for at, typed in self._typed.items() if not f"{at}/".startswith(f"{pointer}/")}
         self._put(pointer, value)
         self._fields = {}
 
     def _put(self, pointer: str, value: Json) -> None:
         parts = parts_of(pointer)
-        if value is not NOTHING:
-            self._value = _changed(self._value, parts, lambda _: value)
-        elif value_at(self._value, parts)[1]:
-            self._value = _without(self._value, parts)
+        if value is not NOTHING or value_at(self._value, parts)[1]:
+            self._value = _changed(self._value, parts, value)
 
     def _remember(self, *, entered: str = "", size: int = 0) -> None:
         """Save the present state for undo; what is typed in one field without a rest is one change."""
@@ -420,24 +362,21 @@ class Form:
     def _reorder(self, pointer: str, items: list[Json], order: list[int]) -> None:
         """Reorder the items of a list, or drop those not in ``order``; the texts typed in an item go with it."""
         self._remember()
-        goal = {old: new for new, old in enumerate(order)}
-        depth = len(parts_of(pointer))
         typed: dict[str, Typed] = {}
         for at, value in self._typed.items():
-            parts = parts_of(at)
-            if at == pointer or not _is_within(at, pointer):
+            old, _, rest = at.removeprefix(f"{pointer}/").partition("/")
+            if not at.startswith(f"{pointer}/"):
                 typed[at] = value
-            elif int(parts[depth]) in goal:
-                typed[pointer_of([*parts[:depth], str(goal[int(parts[depth])]), *parts[depth + 1 :]])] = value
+            elif int(old) in order:
+                typed[f"{pointer}/{order.index(int(old))}/{rest}"] = value
         self._typed = typed
         self._put(pointer, [items[old] for old in order])
         self._fields = {}
 
 
 def value_at(value: Json, parts: Sequence[str]) -> tuple[Json, bool]:
-    """Return what stands at a path, and whether anything does; the JSON text of an object is as good as that object."""
+    """Return what stands at a path, and whether anything does."""
     for part in parts:
-        value = (object_in(value) or value) if isinstance(value, str) else value
         if isinstance(value, dict) and part in value:
             value = value[part]
         elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
@@ -447,55 +386,40 @@ def value_at(value: Json, parts: Sequence[str]) -> tuple[Json, bool]:
     return value, True
 
 
-def _changed(value: Json, parts: Sequence[str], change: Callable[[Json], Json]) -> Json:
-    """Return ``value`` with ``change`` applied to what stands at a path, which is made of objects where it is missing.
+def _changed(value: Json, parts: Sequence[str], new: Json) -> Json:
+    """Return ``value`` with ``new`` at a path, which is made of objects where it is missing; `NOTHING` removes the key.
 
-    ``change`` is given None where nothing stands there. A list takes one item more at its end. The JSON text of an
-    object stays a text, spelled as it was.
+    A list takes one item more at its end.
     """
     if not parts:
-        return change(value)
-    if isinstance(value, str) and (known := object_in(value)) is not None:
-        return respelled_json(value, known, _changed(known, parts, change))
+        return new
     part, rest = parts[0], parts[1:]
     if isinstance(value, list):
         index = int(part)
         item = value[index] if index < len(value) else None
-        return [*value[:index], _changed(item, rest, change), *value[index + 1 :]]
+        return [*value[:index], _changed(item, rest, new), *value[index + 1 :]]
     known = value if isinstance(value, dict) else {}
-    return {**known, part: _changed(known.get(part), rest, change)}
+    if not rest and new is NOTHING:
+        return {key: other for key, other in known.items() if key != part}
+    return {**known, part: _changed(known.get(part), rest, new)}
 
 
-def _without(value: Json, parts: Sequence[str]) -> Json:
-    """Return ``value`` without the key at a path."""
-    *above, last = parts
+def _next_turn(turns: Sequence[Json], roles: Sequence[str], names: Mapping[str, Json]) -> dict[str, Json]:
+    """Return what the turn after ``turns`` begins with: its role, and of a tool's answer the call that it answers."""
+    if not turns:
+        return {"role": "user" if "user" in roles else roles[0]}
+    last = turns[-1] if isinstance(turns[-1], dict) else {}
+    asked = next((turn for turn in reversed(turns) if isinstance(turn, dict) and turn.get("role") != "tool"), {})
+    answered = {turn.get("tool_call_id") for turn in turns if isinstance(turn, dict)}
+    call = next((call for call in _calls(asked) if call.get("id") not in answered), None)
+    if call is not None and "tool" in roles:
+        function = call.get("function", call)
+        parts = {"tool_call_id": call.get("id"), "name": function.get("name") if isinstance(function, dict) else None}
+        return {"role": "tool", **{key: part for key, part in parts.items() if part and key in names}}
+    role = _FOLLOWING.get(str(last.get("role")), "")
+    return {"role": role} if role in roles else {}
 
-    def without(holder: Json) -> Json:
-        known = object_in(holder) or {}
-        left = {key: part for key, part in known.items() if key != last}
-        return respelled_json(holder, known, left) if isinstance(holder, str) else left
 
-    return _changed(value, above, without)
-
-
-def _is_within(pointer: str, outer: str) -> bool:
-    return pointer == outer or pointer.startswith(f"{outer}/")
-
-
-def _long_texts(shape: Shape) -> Callable[[Sequence[str]], bool | None]:
-    """Return what says whether a path leads to a long text (False: a name) by the shape's view; None if it is mute."""
-    if shape.view is None:
-        return lambda _: None
-    view = shape.view
-    long = {tuple(path) for path in view.prompt}
-    long |= {tuple(view.paths[name]) for name in ("system", "completion", "text") if name in view.paths}
-    short = {tuple(view.paths[name]) for name in ("id", "category", "split") if name in view.paths}
-    turns = tuple(view.paths.get("messages", ()))
-
-    def is_long(parts: Sequence[str]) -> bool | None:
-        path = tuple(parts)
-        if turns and path[: len(turns)] == turns and (path[len(turns) + 1 :] in _LONG_PARTS or path[-2:] == _ARGUMENTS):
-            return True
-        return True if path in long else False if path in short else None
-
-    return is_long
+def _calls(turn: Json) -> list[Mapping[str, Json]]:
+    calls = turn.get("tool_calls") if isinstance(turn, dict) else None
+    return [call for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []

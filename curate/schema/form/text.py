@@ -1,4 +1,4 @@
-"""Values as text that people type: control characters made visible, numbers, short texts, and JSON."""
+"""Values as text that people type: control characters made visible, numbers, JSON, and a record as TOML."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from curate.base.console import visible
-from curate.base.record import Json, Problem
+from curate.base.record import Json, Problem, canonical
 from curate.jsonl import JsonFault, locate, strict_loads
 
-_BRACKETS = (("<", ">"), ("⟦", "⟧"), ("«", "»"), ("{{", "}}"))
-_PLAIN_TAG = re.compile(r"[^\s,\"\[\]{}][^,\"\n\t]*(?<!\s)|[^\s,\"\[\]{}]")
-_SPELT = r"(U\+[0-9A-F]{4,6}|0x[89A-F][0-9A-F])"
+# A character that a terminal must not see, or a byte that is no UTF-8, as it is shown and typed.
+_SPELT = re.compile(r"<(U\+[0-9A-F]{4,6}|0x[89A-F][0-9A-F])>")
 # Bytes that are no UTF-8, as `surrogateescape` has them.
 _BYTES = re.compile("[\udc80-\udcff]")
 _LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"separators": (",", ":")}, {"indent": 2}, {"indent": 4}, {"indent": 1})
@@ -21,11 +20,8 @@ _LAYOUTS: tuple[dict[str, Any], ...] = ({}, {"separators": (",", ":")}, {"indent
 _SPELLINGS = [{"ensure_ascii": is_ascii, **layout} for is_ascii in (False, True) for layout in _LAYOUTS]
 # Larger lines are edited in a person's own editor only: a text area would take a tenth of a second a key.
 MOST_BYTES = 256 * 1024
-
-
-# What `say.visible` would replace stands as ``<U+202E>`` while it is edited and is the character again in the value. A
-# text that holds such a spelling literally gets another pair of brackets for it. A byte that is no text, of a line that
-# cannot be read, stands as ``<0xFF>``. Nothing is lost on the way, and nothing steers a terminal.
+_TOML = re.compile(r"\s*(?:#|[\w-]+\s*=|\[\[)")
+_HEAD = "# A record as TOML: what you save here is checked when you leave the editor.\n"
 
 
 def is_plain(text: str) -> bool:
@@ -35,114 +31,42 @@ def is_plain(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """How characters that a terminal must not see are written in one text field; without brackets, there are none."""
+    """How characters that a terminal must not see stand in a text field: as ``<U+202E>``, a byte as ``<0xFF>``.
 
-    brackets: tuple[str, str] | None = None
-    has_bytes: bool = False
+    Where ``text``, which the field was opened with, holds none, such a spelling is what it says. Where it holds one, a
+    ``<`` that begins the same by itself stands as ``<U+003C>``, so that nothing is lost on the way.
+    """
 
-    @staticmethod
-    def of(text: str) -> Spelling:
-        """Return the spelling in which ``text`` can be shown and read back.
-
-        Raises:
-            ValueError: every pair of brackets stands in the text itself.
-        """
-        if is_plain(text):
-            return Spelling()
-        for opening, closing in _BRACKETS:
-            if f"{opening}U+" not in text and f"{opening}0x" not in text:
-                return Spelling((opening, closing), bool(_BYTES.search(text)))
-        raise ValueError("every way to spell control characters stands in the text itself")
+    text: str
 
     def spell(self, text: str) -> str:
         """Return ``text`` as it is typed and shown."""
-        if self.brackets is None or is_plain(text):
+        if is_plain(self.text):
             return text
-        opening, closing = self.brackets
-
-        def spelled(char: str) -> str:
-            code = ord(char)
-            return f"0x{code - 0xDC00:02X}" if _BYTES.match(char) else f"U+{code:04X}"
-
-        return "".join(
-            char if is_plain(char) or char in "\n\t" else f"{opening}{spelled(char)}{closing}" for char in text
-        )
+        text = _SPELT.sub(lambda literal: f"<U+003C>{literal[0][1:]}", text)
+        return "".join(char if is_plain(char) or char in "\n\t" else _spelled(char) for char in text)
 
     def read(self, spelled: str) -> str:
         """Return the text that is typed as ``spelled``."""
-        if self.brackets is None:
-            return spelled
-        opening, closing = self.brackets
-        return re.sub(re.escape(opening) + _SPELT + re.escape(closing), self._character, spelled)
+        return spelled if is_plain(self.text) else _SPELT.sub(self._character, spelled)
 
     def _character(self, spelled: re.Match[str]) -> str:
         code = int(spelled[1][2:], 16)
         if spelled[1].startswith("0x"):
-            return chr(code + 0xDC00) if self.has_bytes else spelled[0]
+            return chr(code + 0xDC00) if _BYTES.search(self.text) else spelled[0]
         # Half of a surrogate pair is no text; a line that held one could not be saved.
         return chr(code) if code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF else spelled[0]
+
+
+def _spelled(char: str) -> str:
+    return f"<0x{ord(char) - 0xDC00:02X}>" if _BYTES.match(char) else f"<U+{ord(char):04X}>"
 
 
 def json_text(value: Json, *, indent: int | None = 2) -> str:
     """Return ``value`` as JSON that a terminal shows as it is: what must not reach one is escaped."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    return escaped(text)
-
-
-def escaped(text: str) -> str:
-    r"""Return JSON with every character that a terminal must not see as ``\uXXXX``: in a string they mean the same."""
-    if is_plain(text):
-        return text
-    return "".join(char if is_plain(char) else json.dumps(char)[1:-1] for char in text)
-
-
-def read_number(text: str) -> int | float:
-    """Return the number that ``text`` spells in JSON: 1 is an integer and 1.0 is not.
-
-    Raises:
-        ValueError: it is no number, or too large for 64 bits, with the reason for people.
-    """
-    try:
-        number = strict_loads(text.strip().encode("utf-8", "surrogatepass"))
-    except JsonFault as fault:
-        raise ValueError(fault.message if fault.code == "S107" else "not a number") from fault
-    if type(number) not in (int, float):
-        raise ValueError("not a number")
-    return number  # type: ignore[no-any-return]
-
-
-def tags_text(tags: list[str]) -> str:
-    """Return short texts parted by commas; one that would be read otherwise stands in the quotes of JSON."""
-    return ", ".join(tag if _PLAIN_TAG.fullmatch(tag) and is_plain(tag) else json_text(tag) for tag in tags)
-
-
-def read_tags(text: str) -> list[str]:
-    """Return the texts that stand in ``text``, parted by commas; white space around them and empty ones go.
-
-    Raises:
-        ValueError: a quote is not closed, or something follows it before the next comma.
-    """
-    decoder = json.JSONDecoder()
-    tags: list[str] = []
-    index = 0
-    while index < len(text):
-        if text[index] in ", \t\n":
-            index += 1
-        elif text[index] == '"':
-            try:
-                tag, index = decoder.raw_decode(text, index)
-            except ValueError as error:
-                raise ValueError("a quote is not closed") from error
-            rest = text[index:].lstrip()
-            if rest and not rest.startswith(","):
-                raise ValueError("a comma is missing after a quoted text")
-            tags.append(tag)
-        else:
-            end = text.find(",", index)
-            end = len(text) if end < 0 else end
-            tags.append(text[index:end].strip())
-            index = end
-    return tags
+    # In a string the escape means the same.
+    return text if is_plain(text) else "".join(c if is_plain(c) else json.dumps(c)[1:-1] for c in text)
 
 
 class Misspelt(ValueError):  # noqa: N818  a fault of what was typed, shown where it was typed
@@ -150,32 +74,8 @@ class Misspelt(ValueError):  # noqa: N818  a fault of what was typed, shown wher
 
     def __init__(self, message: str, line: int, column: int) -> None:
         super().__init__(f"line {line}, column {column}: {message}")
-        self.message = message
         self.line = line
         self.column = column
-
-
-def require_text(text: str) -> None:
-    """Raise `Misspelt` at the first byte of ``text`` that is no UTF-8, as `surrogateescape` has it."""
-    if odd := _BYTES.search(text):
-        start = text.rfind("\n", 0, odd.start()) + 1
-        message = f"byte 0x{ord(odd[0]) - 0xDC00:02X} is not UTF-8. Write the character anew, and save as UTF-8"
-        raise Misspelt(message, text.count("\n", 0, start) + 1, odd.start() - start + 1)
-
-
-def json_in(text: str) -> Json:
-    """Return the value that ``text`` is the JSON of, blanks around it left out; a `JsonFault` where it is none."""
-    return strict_loads(text.strip().encode("utf-8", "surrogatepass"))
-
-
-def object_in(value: Json) -> dict[str, Json] | None:
-    """Return the object that ``value`` is, or is the JSON text of; None where it is neither."""
-    if isinstance(value, str):
-        try:
-            value = json_in(value)
-        except JsonFault:
-            return None
-    return value if isinstance(value, dict) else None
 
 
 def respelled_json(text: str, before: Json, after: Json) -> str:
@@ -186,12 +86,7 @@ def respelled_json(text: str, before: Json, after: Json) -> str:
     return f"{text[:start]}{json.dumps(after, **options)}{text[start + len(bare) :]}"
 
 
-def written(value: Json) -> str:
-    """Return ``value`` as indented JSON with a newline at its end; `read_written` gives the same value back."""
-    return json_text(value) + "\n"
-
-
-def read_written(text: str) -> Json:
+def read_json(text: str) -> Json:
     """Return the value that ``text`` is the JSON of.
 
     Raises:
@@ -204,8 +99,70 @@ def read_written(text: str) -> Json:
         return strict_loads(raw)
     except JsonFault as fault:
         message = f"{fault.message}. {fault.fix}" if fault.fix else fault.message
-        line, column = _line_and_column(raw, fault.column - 1)
-        raise Misspelt(message, line, column) from fault
+        raise Misspelt(message, *_line_and_column(raw, fault.column - 1)) from fault
+
+
+def is_toml(text: str) -> bool:
+    """Whether a text is a record as `toml_of` writes it: no JSON begins so."""
+    return bool(_TOML.match(text.removeprefix("\ufeff")))
+
+
+def toml_of(line: dict[str, Json]) -> str | None:
+    """Return a record as TOML, where a text of many lines is read as it is; None where it would not come back whole."""
+    import tomlkit
+
+    try:
+        # A key after a table would be the table's, so that tables come last.
+        text = _HEAD + tomlkit.dumps({key: _toml_item(part) for key, part in sorted(line.items(), key=_is_table)})
+        is_whole = canonical(read_record(text)) == canonical(line)
+    except (ValueError, TypeError):
+        return None
+    return text if is_whole and all(map(is_plain, text.split("\n"))) else None
+
+
+def _is_table(item: tuple[str, Json]) -> bool:
+    value = item[1]
+    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))
+
+
+def _toml_item(value: Json) -> Any:
+    import tomlkit
+    from tomlkit.items import String, StringType, Trivia
+
+    if isinstance(value, dict):
+        return {key: _toml_item(part) for key, part in sorted(value.items(), key=_is_table)}
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        return [_toml_item(part) for part in value]
+    if not isinstance(value, str) or "\n" not in value:
+        return value
+    if "'''" in value or value.endswith("'") or not is_plain(value.replace("\n", "")):
+        return tomlkit.string(value, multiline=True)
+    # The newline that follows the quotes is no part of the text, and nothing in it is an escape.
+    return String(StringType.MLL, value, f"\n{value}", Trivia())
+
+
+def read_record(text: str) -> Json:
+    """Return the record that ``text`` is, as TOML or JSON.
+
+    Raises:
+        Misspelt: it is neither, or holds what JSON has no place for.
+    """
+    if not is_toml(text):
+        return read_json(text)
+    if odd := _BYTES.search(text):
+        start = text.rfind("\n", 0, odd.start()) + 1
+        message = f"byte 0x{ord(odd[0]) - 0xDC00:02X} is not UTF-8. Write the character anew, and save as UTF-8"
+        raise Misspelt(message, text.count("\n", 0, start) + 1, odd.start() - start + 1)
+    import tomlkit
+    from tomlkit.exceptions import ParseError, TOMLKitError
+
+    try:
+        value = tomlkit.parse(text.removeprefix("\ufeff")).unwrap()
+        return strict_loads(json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass"))
+    except ParseError as error:
+        raise Misspelt(str(error).partition(" at line ")[0], error.line, error.col + 1) from error
+    except (TOMLKitError, TypeError, ValueError) as error:
+        raise Misspelt(getattr(error, "message", "") or str(error), 1, 1) from error
 
 
 def position_in(text: str, pointer: str) -> tuple[int, int]:
@@ -216,8 +173,8 @@ def position_in(text: str, pointer: str) -> tuple[int, int]:
 
 def describe_problem(text: str, problem: Problem) -> str:
     """Return a problem of the value in ``text`` as one line that says where in the text it is."""
-    line, column = position_in(text, problem.pointer)
-    return f"line {line}, column {column}: {problem.pointer or 'the record'} {problem.message}"
+    what = f"{problem.pointer or 'the record'} {problem.message}"
+    return what if is_toml(text) else "line {}, column {}: ".format(*position_in(text, problem.pointer)) + what
 
 
 def in_key_order(new: Json, old: Json) -> Json:

@@ -17,7 +17,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Select, Static
 
-from curate.schema.form import Field, Spelling, option_index
+from curate.schema.form import Field, Spelling, is_same, json_text
 from curate.tui.border import safe_line, safe_lines, safe_text
 from curate.tui.widgets import SafeInput, SafeTextArea
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _KEY = re.compile(r'"(?:[^"\\]|\\.)*"(?=\s*:)')
 _MOST_COLOURED = 64 * 1024
 _LABEL = 60
+_MOST_MARKS = 4  # With so many options or fewer all of them are in sight.
 # What Textual's text area would do with these keys; they are the form's, which takes back all that is typed in it.
 _OF_FORM = ("f6", "f7", "ctrl+z", "super+z", "ctrl+y", "super+y")
 
@@ -51,18 +52,18 @@ class ValuePicked(Message):
 
 
 class LineField(SafeInput):
-    """One line of text, a number, or short texts parted by commas."""
+    """One line of text, or a number."""
 
     def __init__(self, field: Field, text: str) -> None:
         self.pointer = field.pointer
-        self.spelling = Spelling.of(text)
+        self.spelling = Spelling(text)
         super().__init__(self.spelling.spell(text), placeholder=field.placeholder, compact=True, select_on_focus=False)
         self.disabled = bool(field.fixed)
 
     def show(self, _field: Field, text: str) -> None:
         """Show ``text``, unless it is what stands there already."""
         if text != self.spelling.read(self.value):
-            self.spelling = Spelling.of(text)
+            self.spelling = Spelling(text)
             with self.prevent(SafeInput.Changed):
                 self.value = self.spelling.spell(text)
 
@@ -117,7 +118,7 @@ class AreaField(SafeTextArea):
 
     def __init__(self, field: Field, text: str) -> None:
         self.pointer = field.pointer
-        self.spelling = Spelling.of(text)
+        self.spelling = Spelling(text)
         self._is_coloured = field.kind == "json" and len(text) < _MOST_COLOURED
         super().__init__(
             self.spelling.spell(text),
@@ -137,7 +138,7 @@ class AreaField(SafeTextArea):
         before = self.text
         if text == self.spelling.read(before):
             return
-        self.spelling = Spelling.of(text)
+        self.spelling = Spelling(text)
         after = self.spelling.spell(text)
         with self.prevent(SafeTextArea.Changed):
             self.load_text(after)
@@ -190,7 +191,7 @@ def location_at(text: str, index: int) -> tuple[int, int]:
 class MarkField(Static, can_focus=True):
     """Options in a row, each with its mark in brackets: told by a letter and not by colour alone.
 
-    Round brackets hold one of them, square ones several. A yes or no is one option that is marked or not.
+    Square brackets hold a yes or no, which is one option that is marked or not.
     """
 
     BINDINGS: ClassVar[list[Any]] = [
@@ -213,7 +214,7 @@ class MarkField(Static, can_focus=True):
 
     def _take(self, field: Field) -> None:
         self._field = field
-        self._value: Json = list(field.value or ()) if field.kind == "choices" else field.value
+        self._value: Json = field.value
         self._is_set = field.is_filled or field.chosen is not None
 
     def on_click(self, event: Click) -> None:
@@ -230,13 +231,8 @@ class MarkField(Static, can_focus=True):
         field, option = self._field, self._field.options[self._at : self._at + 1]
         if field.kind == "switch":
             self._value = not (self._is_set and self._value)
-        elif field.kind == "choices":
-            indices = [option_index(value, field.options) for value in self._value]
-            rest = [value for value, index in zip(self._value, indices, strict=True) if index != self._at]
-            # What was there keeps its order, and what is added comes last.
-            self._value = rest if self._at in indices else [*rest, *(marked.value for marked in option)]
         elif option:
-            self._value = option[0].value
+            self._value = option[0]
         self._is_set = True
         self._draw()
         self.post_message(ValuePicked(self.pointer, self._value))
@@ -244,7 +240,7 @@ class MarkField(Static, can_focus=True):
     def _draw(self) -> None:
         text, self._spans = Text(end=""), []
         for index, (label, is_marked) in enumerate(self._labels()):
-            opening, closing = "()" if self._field.kind == "choice" else "[]"
+            opening, closing = "[]" if self._field.kind == "switch" else "()"
             mark = f"{opening}{'x' if is_marked else ' '}{closing} "
             width = len(mark) + label.cell_len
             line, start = text.plain.count("\n"), cell_len(text.plain.rpartition("\n")[2])
@@ -264,11 +260,7 @@ class MarkField(Static, can_focus=True):
         field = self._field
         if field.kind == "switch":
             return [(Text(("true" if self._value else "false") if self._is_set else "not set"), bool(self._value))]
-        if field.kind == "choices":
-            marked: set[int | None] = {option_index(value, field.options) for value in self._value}
-        else:
-            marked = {option_index(self._value, field.options)} if self._is_set else set()
-        return [(safe_text(option.label, _LABEL), index in marked) for index, option in enumerate(field.options)]
+        return [(label_of(option), self._is_set and is_same(option, self._value)) for option in field.options]
 
 
 class SelectField(Select[int]):
@@ -279,7 +271,7 @@ class SelectField(Select[int]):
         self._offered_options = field.options
         self._before = field.chosen
         super().__init__(
-            [(safe_text(option.label, _LABEL), index) for index, option in enumerate(field.options)],
+            [(label_of(option), index) for index, option in enumerate(field.options)],
             value=Select.NULL if field.chosen is None else field.chosen,
             prompt="(none)",
             compact=True,
@@ -297,22 +289,25 @@ class SelectField(Select[int]):
         # It also speaks when it is made, and of the blank that stands for nothing picked.
         if isinstance(event.value, int) and event.value != self._before:
             self._before = event.value
-            self.post_message(ValuePicked(self.pointer, self._offered_options[event.value].value))
+            self.post_message(ValuePicked(self.pointer, self._offered_options[event.value]))
+
+
+def label_of(option: Json) -> Text:
+    """Return an option as it is shown: a text by itself, all else, and what is blank, as JSON."""
+    text = option if isinstance(option, str) and option.strip() else json_text(option, indent=None)
+    return safe_text(text, _LABEL)
 
 
 def editor_of(field: Field, text: str) -> Widget:
     """Return the widget in which a value is edited; ``text`` is what stands in it where one types."""
-    try:
-        match field.kind:
-            case "line" | "number" | "tags":
-                return LineField(field, text)
-            case "text" | "json":
-                return AreaField(field, text)
-            case "choice" if not field.is_radio:
-                return SelectField(field)
-            case "choice" | "choices" | "switch":
-                return MarkField(field)
-            case _:
-                return Static(safe_lines(field.options[0].label if field.options else text))
-    except ValueError:
-        return Static(Text("what stands here can be edited only in your own editor (f4)", style="warn"))
+    match field.kind:
+        case "line" | "number":
+            return LineField(field, text)
+        case "text" | "json":
+            return AreaField(field, text)
+        case "choice" if len(field.options) > _MOST_MARKS:
+            return SelectField(field)
+        case "choice" | "switch":
+            return MarkField(field)
+        case _:
+            return Static(label_of(field.options[0]) if field.options else safe_lines(text))

@@ -1,4 +1,4 @@
-"""The fields of a form as widgets: a value each, cards of several, and the turns and calls of a conversation."""
+"""The fields of a form as widgets: a value each, and the turns of a conversation."""
 
 from __future__ import annotations
 
@@ -318,10 +318,7 @@ class GroupNode(Node):
         star = " *" if field.is_required and not self.is_item else ""
         text = Text.assemble((safe_text(field.name, 40).plain, "strong"), star, no_wrap=True)
         if field.kind == "list" and field.is_filled:
-            is_chat = any(inner.is_turn for inner in field.fields)
-            text.append(f"  {counted(len(field.fields), 'turn' if is_chat else 'item')}", "muted")
-        if field.summary:
-            text.append_text(Text.assemble(" ", safe_text(field.summary, 30, style="accent")))
+            text.append(f"  {counted(len(field.fields), 'turn')}", "muted")
         return text
 
     def _head(self) -> Text:
@@ -346,14 +343,9 @@ class TurnNode(GroupNode):
         if not self.is_open:
             return []
         calls = self.field.inner("tool_calls")
-        called = calls.fields if calls and all(call.function for call in calls.fields) else ()
-        shown: list[Field] = []
-        for part in sorted(self.field.fields, key=_order_in_turn):
-            if called and part is calls:
-                shown += called
-            elif self._has_more or self._is_visible(part, has_calls=bool(called)):
-                shown.append(part)
-        return shown
+        has_calls = calls is not None and bool(calls.value)
+        parts = sorted(self.field.fields, key=_order_in_turn)
+        return [part for part in parts if self._has_more or self._is_visible(part, has_calls=has_calls)]
 
     def _is_visible(self, part: Field, *, has_calls: bool) -> bool:
         if part.name == "content":
@@ -372,8 +364,6 @@ class TurnNode(GroupNode):
         return []
 
     def _node(self, field: Field, num_siblings: int) -> Node:
-        if field.function is not None:
-            return CallNode(self.form, field, self._opened, is_item=True)
         if field.name in TRACES and field.kind == "text":
             return TraceNode(self.form, field)
         return Leaf(self.form, field, is_wide=True) if field.name == "content" else super()._node(field, num_siblings)
@@ -397,32 +387,6 @@ class TurnNode(GroupNode):
         view = self.form.shape.view
         messages = view.paths.get("messages") if view and view.has_answers else None
         return messages is not None and self.pointer.startswith(f"{pointer_of(messages)}/")
-
-
-class CallNode(GroupNode):
-    """A call of a tool: its name, and its arguments as fields where the tool says what they are."""
-
-    def _visible_fields(self) -> list[Field]:
-        function = self.field.function
-        if not self.is_open or function is None:
-            return []
-        others = [field for field in self.field.fields if field is not function] if self._has_more else []
-        shown = [field for field in function.fields if field.name != "arguments"]
-        arguments = [field for field in function.fields if field.name == "arguments"]
-        return [*others, *shown, *(arguments[0].fields if arguments[0].kind == "group" else arguments)]
-
-    def _hidden_names(self, fields: Sequence[Field]) -> list[str]:
-        return []
-
-    def _node(self, field: Field, num_siblings: int) -> Node:
-        is_json = field.name == "arguments" and field.kind not in ("group", "list")
-        return Leaf(self.form, field, is_wide=True) if is_json else super()._node(field, num_siblings)
-
-    def _title(self) -> Text:
-        function = self.field.function
-        name = function.inner("name") if function else None
-        called = safe_text(str(name.value), 60, style="accent") if name and name.is_filled else ("a tool", "muted")
-        return Text.assemble(("call ", "strong"), called)
 
 
 def _order_in_turn(field: Field) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual.app import ComposeResult
@@ -15,7 +14,7 @@ from curate.base.record import Problem
 from curate.jsonl import parts_of, pointer_of
 from curate.schema.form import Field, Form, position_in
 from curate.tui.screens.edit.inputs import AreaField, TextTyped, ValuePicked
-from curate.tui.screens.edit.nodes import CallNode, GroupNode, Leaf, Node, NodeWish, ProblemLine, TraceNode
+from curate.tui.screens.edit.nodes import GroupNode, Leaf, Node, NodeWish, ProblemLine, TraceNode
 
 if TYPE_CHECKING:
     from curate.tui.context import HostApp
@@ -121,7 +120,6 @@ class FormSheet(Vertical):
         Of a group or list nothing is typed into, so the cursor waits on its head. Return False where nothing takes the
         focus.
         """
-        await self._settle()
         field = self.form.nearest(pointer)
         parts = parts_of(field.pointer)
         for length in range(len(parts)):
@@ -177,7 +175,6 @@ class FormSheet(Vertical):
 
     async def on_node_wish(self, event: NodeWish) -> None:
         event.stop()
-        await self._settle()
         node = self.node(event.pointer)
         if isinstance(node, TraceNode):
             node.toggle()
@@ -189,24 +186,21 @@ class FormSheet(Vertical):
             case "toggle" if node.field.is_filled:
                 await (node.close() if node.is_open else node.open())
                 await self._show_problems()
+            case "toggle" if node.field.kind == "list":
+                await self._go_to_added(self.form.add_turn(node.pointer))
             case "toggle":
-                self.form.begin(node.pointer)
+                self.form.set(node.pointer, {})
                 await self._changed()
             case "add":
                 await self.action_add_item()
             case "up" | "down" if node.is_item:
-                by = -1 if event.wish == "up" else 1
-                goal = self.form.move_item(_above(node.pointer), int(parts_of(node.pointer)[-1]), by)
+                goal = self.form.move_turn(node.pointer, -1 if event.wish == "up" else 1)
                 await self._changed()
-                self.focus_node(f"{_above(node.pointer)}/{goal}")
+                self.focus_node(goal)
             case "remove":
-                around = self.form.field(_above(node.pointer))
-                # No schema wants an empty list of calls.
-                is_last = isinstance(node, CallNode) and around is not None and len(around.fields) == 1
-                if self.form.leave_out(_above(node.pointer) if is_last else node.pointer):
+                if self.form.leave_out(node.pointer):
                     await self._changed()
-                    name = node.field.summary or node.field.name
-                    cast("HostApp", self.app).tell(f"took out {name} (u brings it back)")
+                    cast("HostApp", self.app).tell(f"took out {node.field.name} (u brings it back)")
 
     async def action_leave_out(self) -> None:
         pointer = self.focused_pointer()
@@ -226,44 +220,32 @@ class FormSheet(Vertical):
             await self._changed()
 
     async def action_add_call(self) -> None:
-        """Add a call to the turn with the focus, and go to the first of its fields that is to be filled in."""
-        turn = self._turn()
-        role = self.form.field(f"{turn}/role")
-        called = self.form.add_call(turn) if turn and role is not None and role.value == "assistant" else ""
+        """Add a call to the turn with the focus, and go to its JSON."""
+        called = self.form.add_call(turn) if (turn := self._turn()) else ""
         if not called:
             self._refuse("Only an assistant's turn calls tools.", "f6 changes the role of the turn.")
             return
         await self._changed()
-        if isinstance(node := self.node(called), GroupNode):
-            node.focus_to_type()
+        await self.focus_pointer(f"{called}/function/name")
 
     def _turn(self) -> str:
         """Return the pointer of the turn that has the focus, empty where none has it."""
-        return next((field.pointer for field in self._fields_around() if field.is_turn), "")
+        fields = self.form.around(self.focused_pointer() or "")
+        return next((field.pointer for field in fields if field.is_turn), "")
 
     def _list_around(self) -> Field | None:
         """Return the list that has the focus, None where none has it."""
-        return next((field for field in self._fields_around() if field.kind == "list"), None)
-
-    def _fields_around(self) -> Iterator[Field]:
-        """Yield the field that has the focus and those around it, from the inside out."""
-        parts = parts_of(self.focused_pointer() or "")
-        around = (self.form.field(pointer_of(parts[:length])) for length in range(len(parts), -1, -1))
-        return (field for field in around if field is not None)
+        fields = self.form.around(self.focused_pointer() or "")
+        return next((field for field in fields if field.kind == "list"), None)
 
     def _refuse(self, why: str, remedy: str = "") -> None:
         cast("HostApp", self.app).tell(why, "warn", remedy)
 
     async def action_add_item(self) -> None:
         if turn := self._turn():
-            await self._settle()
             await self._go_to_added(self.form.add_next_turn(turn))
-            return
-        field = self._list_around()
-        if field is not None and field.can_add:
-            await self._go_to_added(self.form.add_item(field.pointer))
-        elif field is not None:
-            self._refuse(f"The schema allows no more than {len(field.fields):,} here.")
+        elif (field := self._list_around()) is not None:
+            await self._go_to_added(self.form.add_turn(field.pointer))
 
     async def action_undo(self) -> None:
         if self.form.undo():
@@ -275,22 +257,16 @@ class FormSheet(Vertical):
             await self._changed()
 
     async def on_descendant_focus(self) -> None:
-        # Tell where the focus is; a field that was left gets the widget that suits what is in it now.
+        # Tell where the focus is; what is missing in a field that was left is an error from now on.
         pointer = self.focused_pointer()
         if pointer is None:
             return
         left, self._visited = self._visited, pointer
         if left not in (None, pointer):
             self._left.add(left)
-            await self._settle()
             if self._begun:
                 await self.judge()
         self.post_message(self.Entered(self, pointer))
-
-    async def _settle(self) -> None:
-        """Let the fields know what was typed since they were made, and be of the kind that suits it."""
-        if self.form.settle():
-            await self.rebuild()
 
     async def _go_to_added(self, added: str) -> None:
         self._opened.add(added)
@@ -313,7 +289,3 @@ class FormSheet(Vertical):
         parts = parts_of(pointer)
         around = (self.node(pointer_of(parts[:length])) for length in range(len(parts), -1, -1))
         return next((node for node in around if node is not None), None)
-
-
-def _above(pointer: str) -> str:
-    return pointer.rpartition("/")[0]

@@ -339,16 +339,16 @@ Each field is one value of the record; `tab` goes to the next. What is wrong sta
 saved until nothing is. What you type is kept as a draft in `.curate/drafts` from one second to the next.
 
 A conversation is a list of turns: `f9` adds the next one with the role that follows, `f6` changes the role, `f5` adds a
-tool call. A turn or a card takes letters while it has the focus: `enter` opens and closes it, `a` adds one, `K` and `J`
-move it, `x` takes it out, `m` shows its other fields. `f8` removes the field with the focus; where it may be null, null
-comes first. `ctrl+z` or `f3` takes back what you typed, `ctrl+y` makes it again. `f12` gives a text the whole screen,
-`ctrl+f` finds in it. `f7` saves and opens the next record of the list, `ctrl+r` says what can be done about a finding.
+tool call. A turn takes letters while it has the focus: `enter` opens and closes it, `a` adds one, `K` and `J` move it,
+`x` takes it out, `m` shows its other fields. `f8` removes the field with the focus; where it may be null, null comes
+first. `ctrl+z` or `f3` takes back what you typed, `ctrl+y` makes it again. `f12` gives a text the whole screen,
+`ctrl+f` finds in it. `f7` saves and opens the next record of the list, `ctrl+r` says what can be done about a
+finding.
 
-A field of short texts parts them by commas. Characters that a terminal must not see stand as `<U+202E>`: typed so in
-such a field, they are the character. What no field can show, because its schema allows several forms of it or does not
-say, stands as JSON, with the same checks.
+Characters that a terminal must not see stand as `<U+202E>`: typed so in such a field, they are the character. Lists,
+objects and calls of tools stand as JSON, with the same checks.
 
-`f4` hands the whole record to your own editor as Markdown, `E` as JSON. Records above 256 KB can be edited only there.
+`f4` hands the whole record to your own editor as TOML, `E` as JSON. Records above 256 KB can be edited only there.
 What is no JSON is shown as the text that it is, with what is wrong below it; a byte that is no text stands as `<0xFF>`.
 A line that is no record yet, opened from Validate, is saved into its file; no undo takes that back.
 """

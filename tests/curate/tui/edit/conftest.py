@@ -16,7 +16,6 @@ from tests.curate.tui.edited import LINE, Settled, assert_what_is_seen_is_what_i
 SCHEMA = {
     "type": "object",
     "required": ["messages"],
-    "x-order": ["id", "category", "level"],
     "properties": {
         "id": {"type": "string"},
         "category": {"enum": ["billing", "returns", "account", "shipping", "tech"]},
