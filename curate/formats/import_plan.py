@@ -248,6 +248,9 @@ def _readable_sample(path: Path, container: Container, chosen: str, selection: R
     if not sample and not chosen:
         why = f"line {first_rejected.line}: {first_rejected.reason}" if first_rejected else "it holds no row"
         raise cannot_import(f"{path}: no row of it can be read; {why}", _reading_hint(path, container, first_rejected))
+    # Where no good row has a letter beyond ASCII, it is the table that is in another encoding, and not one row.
+    if container.name == "table" and first_rejected and first_rejected.code == "S103" and repr(sample).isascii():
+        raise cannot_import(f"{path}: it is not UTF-8, first in line {first_rejected.line}", encoding_hint(path))
     _refuse_unknown_columns(path, sample, selection)
     return sample
 

@@ -13,6 +13,7 @@ import codecs
 import inspect
 import math
 import os
+import re
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +34,8 @@ _MARKS = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "ut
 # What stands in no text: all control characters but those of lines, of pages and of old shells.
 _NO_TEXT = bytes({*range(32)} - {*b"\t\n\f\r\x1a\x1b"})
 # Encodings in which texts that are not UTF-8 are kept; where bytes allow, more than one of them.
-_GUESSES = ("gb18030", "cp932", "euc-kr", "cp1251", "cp1252")
+_GUESSES = ("cp1252", "cp1250", "cp1251", "koi8-r", "cp850", "gb18030", "cp932", "euc-kr")
+_FOREIGN = re.compile(r"\w*[^\W\x00-\x7f]\w*")
 # Files that are known by their content as well as by their name.
 _KNOWN_BY_CONTENT = (".json", ".xlsx", ".zip", ".gz", ".zst")
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xls", ".ods")
@@ -328,19 +330,19 @@ def wide_encoding(head: bytes) -> str:
 
 
 def encoding_hint(path: Path) -> str:
-    """Return what to do about a file that is not UTF-8, as far as its first bytes tell what it is."""
-    with path.open("rb") as handle:
-        head = handle.read(4096)
+    """Return what to do about a file that is not UTF-8: a word of it in each encoding that it may be in."""
+    head = head_of(path, 1024 * 1024)
     if known := wide_encoding(head):
         return f"The file is {known}. Add: --encoding {known}"
     if 50 * (len(head) - len(head.translate(None, _NO_TEXT))) > len(head):
         return "The file does not look like text. Save or export it again, as CSV or JSON lines."
     # The last character may be cut off.
     decoders = {name: codecs.getincrementaldecoder(name)("replace").decode for name in _GUESSES}
-    decoding = [name for name, decode in decoders.items() if "\ufffd" not in decode(head)]
-    asked = " or ".join(f"--encoding {name}" for name in decoding)
+    texts = {name: text for name, decode in decoders.items() if "\ufffd" not in (text := decode(head))}
+    words = {name: next(filter(None, _FOREIGN.findall(text)), "")[:20] for name, text in texts.items()}
+    asked = " or ".join(f"--encoding {name} ({word})" for name, word in words.items())
     # Where other rows are UTF-8 beyond ASCII, an encoding for the whole file would spoil those.
-    return f"Correct the rows that are not UTF-8; where none is, add the encoding that gives words: {asked}"
+    return f"Correct the rows that are not UTF-8; where none is, add the encoding in which words are right: {asked}"
 
 
 def jsonable(values: dict[str, Any], number: int, split: str = "") -> SourceRow | Rejected:
