@@ -99,14 +99,15 @@ class EditSide(VerticalScroll):
         parts = {part.id: part for part in self.query_children(Panel)}
         for part in parts.values():
             part.display = edit is not None
-        if edit is None or not self.display:
+        # Draw while hidden, too: Textual may show a pane after a scroll without a Resize.
+        if edit is None:
             return
         line, shape = edit.form.to_line(), edit.project.shape
         parts["proposed"].display = self.proposed is not None
         if self.proposed is not None:
             parts["proposed"].show(self.proposed)
         parts["view"].show(view_line(self._view))
-        width = max(30, self.size.width - 3)
+        width = max(30, (self.size.width or self.app.size.width) - 3)
         parts["preview"].show(preview(self._view, line, shape, self.app.console, width))
         if self._nearest is not None:
             parts["nearest"].show(neighbour_lines(self._neighbours, self._nearest.threshold))

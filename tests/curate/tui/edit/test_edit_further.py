@@ -227,11 +227,11 @@ def test_an_answer_with_a_schema_is_a_form_too(
         await settled(pilot)
         area = next(one for one in pilot.app.screen.query(AreaField) if one.pointer == "/messages/1/content")
         assert area.text == '{"answer": "Very Soon.", "sources": [2]}'
-        await answer.focus_pointer("/sources/0")
+        await answer.focus_pointer("/sources")  # A list of numbers is JSON.
         await pilot.press("end", "x", "ctrl+s")
         await settled(pilot)
         assert "The answer is not saved" in screen_text(pilot.app)
-        await pilot.press("backspace", "3", "ctrl+s")
+        await pilot.press("backspace", "left", "3", "ctrl+s")
         await settled(pilot)
 
     edit_story(load_data(workspace.root), story, size=(100, 60), record="m1")
