@@ -26,7 +26,7 @@ from click.testing import CliRunner, Result
 
 from curate.base.record import CurateError, Exit
 from curate.cli.init import command
-from curate.formats.importers import SourceRow, container_of
+from curate.formats.importers import container_of
 
 PAIR = b'{"question": "Say hi.", "answer": "Hi."}\n'
 
