@@ -15,6 +15,7 @@ from curate.base.console import spelled
 from curate.base.file_guard import inside, open_file
 from curate.base.record import TRACES, CurateError, Json, Source
 from curate.base.storage import write_atomic
+from curate.formats.columns import ColumnUse, columns_of
 from curate.formats.import_note import ImportOptions, note_path, note_source
 from curate.formats.import_plan import EVERYTHING, ImportPlan, RowSelection, forms_open_to, open_fields, plan_import
 from curate.formats.importers import (
@@ -26,13 +27,12 @@ from curate.formats.importers import (
     SourceRow,
     importers,
 )
-from curate.formats.importers._answers import Joined
 from curate.formats.importers._foreign import names_beside
 from curate.formats.importers._reading import is_filled, split_of
-from curate.formats.importers.raw_text import refuse_talk
+from curate.formats.importers.annotations import Joined, key_of
+from curate.formats.importers.conversations import refuse_talk
 from curate.formats.quarantine import QUARANTINE_FOLDER, entry_key, settled_entries
 from curate.formats.taken_ids import TakenIds
-from curate.formats.understood import ColumnUse, columns_of
 from curate.schema import Shape, load_shape
 
 DATA_FOLDER = "data"
@@ -370,16 +370,13 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
             if isinstance(draft, ConvertedRow) and draft.answers:
                 # Others may have been asked about the same record in a later row.
                 signed = replace(draft, answers=_signed(draft.answers, row.part or plan.format_name))
-                key = Joined.key(signed)
-                if key in joined:
-                    joined[key][1].add(signed)
-                else:
-                    joined[key] = row, Joined(signed)
+                joined.setdefault(key_of(signed), (row, Joined(signed)))[1].add(signed)
             else:
                 yield _imported(draft, row, plan, shape, plan.selection.split or row.split or file_split, category)
     for row, answered in joined.values():
-        record = _imported(answered.row(), row, plan, shape, plan.selection.split or row.split or file_split, category)
-        yield replace(record, is_tied=answered.is_tied) if isinstance(record, Imported) else record
+        draft, is_tied = answered.row()
+        record = _imported(draft, row, plan, shape, plan.selection.split or row.split or file_split, category)
+        yield replace(record, is_tied=is_tied) if isinstance(record, Imported) else record
 
 
 def _signed(answers: Sequence[GivenAnswer], file: str) -> tuple[GivenAnswer, ...]:

@@ -24,7 +24,7 @@ ELSEWHERE = {
     "curate/formats/importers/arrow.py": "what a person imports, after `head_of`",
     "curate/formats/importers/documents.py": "what a person imports, after `head_of`",
     "curate/formats/importers/encoded.py": "what a person imports, after `head_of`, and writing a copy",
-    "curate/formats/importers/kiln.py": "what a person imports, after `head_of`",
+    "curate/formats/importers/instructions.py": "what a person imports, after `head_of`",
     "curate/formats/importers/packed.py": "what a person imports, after `head_of`, and writing what is in it",
     "curate/formats/importers/json_array.py": "what a person imports, after `head_of`",
     "curate/formats/importers/jsonl.py": "what a person imports, after `head_of`",

@@ -119,6 +119,8 @@ class ConvertedRow:
     ``own`` is the line of a workspace that the row carries; it is taken as it is where the shape allows it. ``answers``
     are those of annotators. Where ``answered_by`` names a question, the completion is the first answer to it; rows
     about the same record become one with the answers of all, and the most frequent of them is the completion.
+    ``columns`` says which columns of the row, or places in it, became which fields; any other column is in ``extra``,
+    or became the field of its own name.
     """
 
     kind: Kind
@@ -127,6 +129,7 @@ class ConvertedRow:
     own: dict[str, Json] | None = None
     answers: tuple[GivenAnswer, ...] = ()
     answered_by: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 Row = dict[str, Json]

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, get_args
 
-from curate.base.record import MOST_WEIGHT, SPLITS, TRACES, Json, Kind, json_type
-from curate.formats.importers import RowError
+from curate.base.record import MOST_WEIGHT, SPLITS, TRACES, Json, Kind, json_type, thought
+from curate.formats.importers import ConvertedRow, RowError
 from curate.jsonl import JsonFault, parts_of, strict_loads
 from curate.schema.view import at
 
 _NUMBER = re.compile(r"\d{1,4}(?:\.\d+)?", re.ASCII)
 _SPLITS = dict(zip(SPLITS, SPLITS, strict=True)) | dict.fromkeys(("valid", "val", "dev"), "validation")
 _SPLIT = re.compile(rf"(?:^|[^a-z])({'|'.join(_SPLITS)})(?:[^a-z]|$)")
+# What `take_common` takes as nearly as it can be read.
+TAKEN = frozenset({"id", "category", "split", "weight"})
 _OWN = frozenset({"id", "kind", "category", "cluster", "messages", "tools", "text", "source"})
 # Words that say what somebody thought of a row; as answers to be trained they are rare. The first mean nothing else.
 _BAD = frozenset({
@@ -52,7 +54,6 @@ _PARTS = (
     "image", "image_url", "input_image", "input_audio", "audio", "video", "file", "document", "tool_use", "tool_result",
     "thinking", "redacted_thinking", "reference", "refusal",
 )  # fmt: skip
-_KNOWN = ("role", "content", "name", "tool_calls", "tool_call_id")
 _REFERENCES = ("reference_answer", "reference", "ground_truth", "solution", "answer")
 _FUNCTION: dict[str, type[Any] | tuple[type[Any], ...]] = {
     "name": str,
@@ -121,16 +122,26 @@ def _take_marks(line: dict[str, Json], extra: dict[str, Json]) -> None:
         line["x-ignore"] = extra.pop("x-ignore")
 
 
-def text_of(row: dict[str, Json], key: str) -> str:
-    """Return the text under ``key``.
+def drafted(
+    kind: Kind, row: dict[str, Json], said: Mapping[str, Json], columns: Mapping[str, str],
+    kept: Mapping[str, Json] | None = None, *, has_our_names: bool = True,
+    spell_tools: Callable[[list[dict[str, Json]]], Json] = list,
+) -> ConvertedRow:  # fmt: skip
+    """Return a record of ``kind`` with the fields ``said``; whether they are well-formed is what its schema judges.
+
+    ``columns`` names the fields that columns of the row became. Of ``tools`` what ``spell_tools`` makes of them does
+    not say is kept, and so is ``kept``.
 
     Raises:
-        RowError: there is no text.
+        RowError: the tools are no list of tools.
     """
-    value = row.get(key)
-    if not isinstance(value, str):
-        raise RowError(f"{key!r} is {json_name(value)}, not text" if key in row else f"{key!r} is missing")
-    return value
+    line, extra = take_common(row, columns, has_our_names=has_our_names)
+    name = "functions" if not row.get("tools") and row.get("functions") else "tools"
+    if "tools" in columns and name in row:
+        tools = read_tools(row[name])
+        line |= {"tools": tools} if tools else {}
+        extra |= {} if tools and row[name] == spell_tools(tools) else {name: row[name]}
+    return ConvertedRow(kind, line | dict(said), extra | dict(kept or {}), columns=columns)
 
 
 def json_name(value: Json) -> str:
@@ -222,33 +233,23 @@ def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Js
     messages, is_exact = [], True
     for number, given in enumerate(value, start=1):
         where = f"message {number} of {key!r}"
-        if not isinstance(given, dict):
-            raise RowError(f"{where} is {json_name(given)}, not an object")
-        if given.get("role") not in ROLES:
+        if not isinstance(given, dict) or given.get("role") not in ROLES:
             raise RowError(f"{where} has no role of {', '.join(ROLES)}")
         turn = _as_tools(given, f"call_{number}", f"call_{number - 1}")
-        message = {name: turn[name] for name in _KNOWN if name in turn}
-        message |= training_marks(turn, where, is_answer=turn["role"] == "assistant")
-        trace = reasoning_of(turn, where, is_answer=turn["role"] == "assistant")
-        if isinstance(message.get("content"), list):
-            thoughts, parts = _thoughts_apart(message["content"], where)
-            if thoughts and (trace or turn["role"] != "assistant"):
+        is_answer, content = turn["role"] == "assistant", turn.get("content")
+        trace = reasoning_of(turn, where, is_answer=is_answer)
+        if isinstance(content, list):
+            thoughts, parts = _thoughts_apart(content, where)
+            if thoughts and (trace or not is_answer):
                 raise RowError(f"{where} has thinking in its content, and more reasoning or no answer beside it")
-            trace = trace or thoughts
-            message["content"] = _joined(parts, where)
-        message |= {TRACES[0]: trace} if trace else {}
-        content = message.setdefault("content", None)
-        if content is None and not message.get("tool_calls"):
+            trace, content = trace or thoughts, _joined(parts, where)
+        if content is None and not turn.get("tool_calls"):
             raise RowError(f"{where} has no content{', but a refusal' if turn.get('refusal') else ''}")
-        if content is not None and not isinstance(content, str):
-            raise RowError(f"the content of {where} is {json_name(content)}, not text")
-        for name in ("name", "tool_call_id", "tool_calls"):
-            if name in message and not message[name]:
-                del message[name]
-        if "tool_calls" in message and not isinstance(message["tool_calls"], list):
-            raise RowError(f"the tool calls of {where} are {json_name(message['tool_calls'])}, not a list")
-        if "tool_calls" in message:
-            message["tool_calls"] = [_call(call, where) for call in message["tool_calls"]]
+        message = {"role": turn["role"], "content": content}
+        message |= {name: turn[name] for name in ("name", "tool_call_id") if turn.get(name)}
+        if calls := turn.get("tool_calls"):
+            message["tool_calls"] = [_call(call) for call in calls] if isinstance(calls, list) else calls
+        message |= training_marks(turn, where, is_answer=is_answer) | ({TRACES[0]: trace} if trace else {})
         is_exact = is_exact and message == _renamed(given, trace)
         messages.append(message)
     return messages, is_exact
@@ -290,15 +291,10 @@ def reasoning_of(turn: dict[str, Json], where: str, *, is_answer: bool) -> str:
     Raises:
         RowError: it is no text, a turn has two that differ, or the turn is no answer.
     """
-    traces = [(name, turn[name]) for name in TRACES if is_filled(turn.get(name))]
-    for name, trace in traces:
-        if not isinstance(trace, str):
-            raise RowError(f"{name!r} of {where} is {json_name(trace)}, not text")
-        if not is_answer:
-            raise RowError(f"{where} has {name!r}, and only answers have reasoning")
-        if trace != traces[0][1]:
-            raise RowError(f"{traces[0][0]!r} and {name!r} of {where} differ")
-    return str(traces[0][1]) if traces else ""
+    traces = [turn[name] for name in TRACES if is_filled(turn.get(name))]
+    if traces and not (is_answer and isinstance(traces[0], str) and traces.count(traces[0]) == len(traces)):
+        raise RowError(f"{where} has reasoning that is no text, differs, or belongs to no answer")
+    return traces[0] if traces else ""
 
 
 def _renamed(turn: dict[str, Json], trace: str) -> dict[str, Json]:
@@ -313,66 +309,41 @@ def training_marks(turn: dict[str, Json], where: str, *, is_answer: bool) -> dic
     """Return ``train`` and ``weight`` of a turn as a line's message has them; the weight 1, its default, is left out.
 
     Raises:
-        RowError: a flag that means nothing, or that asks for the training of a turn that is no answer.
+        RowError: a flag asks for the training of a turn that is no answer.
     """
     # No turn but an answer is ever trained, so that there a flag which says so is left out too.
-    train, weight = turn.get("train"), turn.get("weight")
-    if train is not None and not isinstance(train, bool):
-        raise RowError(f"'train' of {where} is {json_name(train)}, not true or false")
-    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-    if weight is not None and not (is_number and 0 <= weight <= MOST_WEIGHT):
-        raise RowError(f"'weight' of {where} is no number from 0 to {MOST_WEIGHT:,}")
-    if not is_answer:
-        if train or weight not in (None, 0, 1):
-            raise RowError(f"{where} is marked for training, and only answers are trained")
-        return {}
-    marks: dict[str, Json] = {} if train is None else {"train": train}
-    return marks | ({} if weight in (None, 1) else {"weight": weight})
+    marks = {name: turn[name] for name in ("train", "weight") if turn.get(name) is not None}
+    if marks.get("weight") == 1 and marks["weight"] is not True:
+        del marks["weight"]
+    if not is_answer and any(value is not False and value != 0 for value in marks.values()):
+        raise RowError(f"{where} is marked for training, and only answers are trained")
+    return marks if is_answer else {}
 
 
-def read_tools(value: Json) -> tuple[list[dict[str, Json]], bool]:
-    """Return tool definitions in OpenAI form, and whether they hold all that ``value`` says.
-
-    A JSON string is parsed; a bare function gets its wrapper.
+def read_tools(value: Json) -> list[dict[str, Json]]:
+    """Return tool definitions in OpenAI form; JSON text is parsed, and a bare function gets its wrapper.
 
     Raises:
         RowError: not a list of tool definitions.
     """
-    is_exact = isinstance(value, list)
     if isinstance(value, str):
         try:
             value = strict_loads(value.encode()) if value.strip() else []
         except JsonFault as error:
             raise RowError("'tools' is text that is not JSON") from error
-    if value is None:
-        return [], False
-    if not isinstance(value, list) or not all(isinstance(tool, dict) for tool in value):
+    if not isinstance(value, list | None) or not all(isinstance(tool, dict) for tool in value or ()):
         raise RowError("'tools' is not a list of objects")
     wrapped = []
-    for tool in value:
+    for tool in value or ():
         # What Anthropic calls otherwise.
-        function = {"parameters": tool.get("input_schema")} | (
-            tool["function"] if isinstance(tool.get("function"), dict) else tool
-        )
+        inner = tool.get("function")
+        function = {"parameters": tool.get("input_schema")} | (inner if isinstance(inner, dict) else tool)
         if not isinstance(function.get("name"), str) or not function["name"]:
             raise RowError("a tool has no name")
-        known = {
-            name: function[name]
-            for name, kind in _FUNCTION.items()
-            if isinstance(function.get(name), kind) and name in function
-        }
+        named = ((name, function[name]) for name in _FUNCTION if name in function)
+        known = {name: part for name, part in named if isinstance(part, _FUNCTION[name])}
         wrapped.append({"type": "function", "function": known})
-        is_exact = is_exact and wrapped[-1] == tool
-    return wrapped, is_exact and bool(wrapped)
-
-
-def take_tools(row: dict[str, Json], line: dict[str, Json], extra: dict[str, Json]) -> None:
-    """Put the tools of a row on the line, and what they say beyond that in what is left over."""
-    name = "functions" if not row.get("tools") and row.get("functions") else "tools"
-    if name in row:
-        tools, is_exact = read_tools(row[name])
-        line |= {"tools": tools} if tools else {}
-        extra |= {} if is_exact else {name: row[name]}
+    return wrapped
 
 
 def _thoughts_apart(parts: list[Json], where: str) -> tuple[str, list[Json]]:
@@ -402,11 +373,90 @@ def _joined(parts: list[Json], where: str) -> str:
     return "".join(texts)
 
 
-def _call(call: Json, where: str) -> dict[str, Json]:
+def _call(call: Json) -> Json:
+    """Return a call with what a line's call has a place for."""
     function = call.get("function") if isinstance(call, dict) else None
-    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-        raise RowError(f"{where} has a tool call without a function name")
-    if not isinstance(function.get("arguments"), str | dict):
-        raise RowError(f"{where} has a tool call whose arguments are neither text nor an object")
+    if not isinstance(function, dict):
+        return call
     known = {name: call[name] for name in ("id", "type") if isinstance(call.get(name), str)}
-    return known | {"function": {"name": function["name"], "arguments": function["arguments"]}}
+    return known | {"function": {name: function[name] for name in ("name", "arguments") if name in function}}
+
+
+# Turns of from and value, and what a turn of the same means by role.
+_SHAREGPT = {
+    "human": "user", "gpt": "assistant", "system": "system", "observation": "tool", "function_call": "assistant",
+}  # fmt: skip
+_ALIASES = {
+    "user": "human", "assistant": "gpt", "chatgpt": "gpt", "bot": "gpt", "model": "gpt", "tool": "observation",
+    "function_response": "observation", "tool_response": "observation", "tool_call": "function_call",
+}  # fmt: skip
+_HH_START = "\n\nHuman:"
+_HH_MARK = re.compile(r"\n\n(Human|Assistant): ?")
+
+
+def is_turn(turn: Json) -> bool:
+    """Whether a value is a turn of ShareGPT."""
+    return isinstance(turn, dict) and isinstance(turn.get("from"), str) and "value" in turn
+
+
+def read_turns(turns: list[Json]) -> tuple[list[dict[str, Json]], bool]:
+    """Return turns of from and value as messages, and whether these hold all that the turns say.
+
+    Raises:
+        RowError: a turn that cannot be read, with its number.
+    """
+    messages: list[dict[str, Json]] = []
+    is_exact = True
+    for number, turn in enumerate(turns, start=1):
+        where = f"turn {number}"
+        name = _ALIASES.get(turn["from"], turn["from"]) if is_turn(turn) else ""
+        if name not in _SHAREGPT or not isinstance(turn["value"], str):
+            raise RowError(f"{where} has no text as 'value', or is 'from' neither {', '.join(_SHAREGPT)}")
+        is_exact = is_exact and name == turn["from"] and set(turn) <= {"from", "value", TRACES[0]}
+        message: dict[str, Json] = {"role": _SHAREGPT[name], "content": turn["value"]}
+        if name == "function_call":
+            calls, is_call_exact = _written_calls(turn["value"], where)
+            is_exact = is_exact and is_call_exact
+            message |= {"content": None, "tool_calls": calls}
+        is_answer = message["role"] == "assistant"
+        if trace := reasoning_of(turn, where, is_answer=is_answer):
+            message[TRACES[0]] = trace
+            # Our own export says it twice: for trainers, which read the value, and to come back.
+            is_exact = is_exact and turn["value"].startswith(thought(trace))
+            if name == "gpt":
+                message["content"] = turn["value"].removeprefix(thought(trace))
+        messages.append(message | training_marks(turn, where, is_answer=is_answer))
+    return messages, is_exact
+
+
+def _written_calls(text: str, where: str) -> tuple[list[dict[str, Json]], bool]:
+    """Return the tool calls written in ``text``, and whether their usual spelling is that very text."""
+    try:
+        value = strict_loads(text.encode())
+    except JsonFault as error:
+        raise RowError(f"the function call of {where} is not JSON") from error
+    calls = value if isinstance(value, list) else [value]
+    if not calls or not all(isinstance(call, dict) and "name" in call for call in calls):
+        raise RowError(f"the function call of {where} has no name")
+    usual = [{"name": call["name"], "arguments": call.get("arguments", {})} for call in calls]
+    is_exact = rendered(usual[0] if len(usual) == 1 else usual) == text
+    return [{"type": "function", "function": function} for function in usual], is_exact
+
+
+def turns_of(value: Json, name: str) -> list[dict[str, Json]]:
+    """Return an answer or a conversation as messages: text, one message or several, by role or by from.
+
+    Raises:
+        RowError: it is none of these.
+    """
+    if isinstance(value, str):
+        if value.startswith(_HH_START):
+            parts = _HH_MARK.split(value)[1:]
+            roles = ["user" if who == "Human" else "assistant" for who in parts[::2]]
+            return [{"role": role, "content": text.strip()} for role, text in zip(roles, parts[1::2], strict=True)]
+        return [{"role": "assistant", "content": value}]
+    turns = [value] if isinstance(value, dict) else value
+    if not isinstance(turns, list) or not turns:
+        raise RowError(f"{name!r} is {json_name(value)}, not text or messages")
+    is_by_role = all(isinstance(turn, dict) and "role" in turn for turn in turns)
+    return read_messages(turns, name)[0] if is_by_role else read_turns(turns)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from curate.base.record import UNCATEGORISED, Json
@@ -50,10 +51,10 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
         raise RowError("it lacks a column that our exports have")
     own = _parsed(row["line"]) if isinstance(row.get("line"), str) else None
     if own is not None and load_shape(row["kind"]).is_valid(own):
-        return ConvertedRow(row["kind"], own, own=own)
-    draft = _from_messages(row)
+        return ConvertedRow(row["kind"], own, own=own, columns={"line": "the whole line"})
+    draft = replace(_from_messages(row), columns={"messages": "messages", "source": "meta", "license": "meta"})
     # A line of a schema that only its workspace knows.
-    return draft if own is None else ConvertedRow(draft.kind, draft.line, {"line": own}, own=own)
+    return draft if own is None else replace(draft, extra={"line": own}, own=own)
 
 
 def _from_messages(row: dict[str, Json]) -> ConvertedRow:
@@ -71,7 +72,7 @@ def _from_messages(row: dict[str, Json]) -> ConvertedRow:
         return ConvertedRow("preference", line | _preference(row, messages))
     roles = [message["role"] for message in messages]
     if row["kind"] == "chat" or row["tools"] or roles not in (["user", "assistant"], ["system", "user", "assistant"]):
-        tools, _ = read_tools(row["tools"]) if row["tools"] else ([], True)
+        tools = read_tools(row["tools"])
         return ConvertedRow("chat", line | {"messages": messages} | ({"tools": tools} if tools else {}))
     said = {"system": messages[0]["content"]} if roles[0] == "system" else {}
     return ConvertedRow(
@@ -85,7 +86,7 @@ def _preference(row: dict[str, Json], messages: list[Json]) -> dict[str, Json]:
     contents = [answer_of(read_messages(answer["messages"])[0]) for answer in answers]
     line = question_of(messages[:-num_answer])
     if row.get("tools"):
-        line["tools"] = read_tools(row["tools"])[0]
+        line["tools"] = read_tools(row["tools"])
     ratings = [answer["rating"] for answer in answers]
     if ratings in ([1], [0]):
         return line | {"completion": contents[0], "liked": ratings == [1]}

@@ -8,8 +8,7 @@ from string import ascii_lowercase, ascii_uppercase
 
 from curate.base.record import TRACES, Json
 from curate.formats.importers import ConvertedRow, RowError, cannot_import, importer
-from curate.formats.importers._reading import as_list, is_filled, json_name, take_common, value_at
-from curate.formats.importers.preference import turns_of
+from curate.formats.importers._reading import as_list, is_filled, json_name, take_common, turns_of, value_at
 from curate.schema.view import PART_JOINT
 
 FIELDS = (

@@ -5,7 +5,6 @@ The forms are those of TRL, LLaMA-Factory, OpenAI, and sets such as UltraFeedbac
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,15 +13,13 @@ from curate.formats.importers import ConvertedRow, RowError, importer, share
 from curate.formats.importers._reading import (
     DIGITS,
     answer_of,
+    drafted,
     is_filled,
     json_name,
     question_of,
-    read_messages,
     spelled_value,
-    take_common,
-    take_tools,
+    turns_of,
 )
-from curate.formats.importers.sharegpt import read_turns
 
 _PROMPTS = ("prompt", "instruction", "question", "query", "messages", "conversations")
 COMPLETIONS = ("completion", "response", "output", "answer", "messages", "conversations")
@@ -31,65 +28,43 @@ _LISTS = ("completions", "responses", "answers")
 _SAID = ("content", "response", "text", "completion", "answer")
 _RATINGS = ("rating", "overall_score", "score")
 _GOOD, _BAD = frozenset({"true", "1", "good", "yes", "accept"}), frozenset({"false", "0", "bad", "no", "reject"})
-_HH_START = "\n\nHuman:"
-_HH_MARK = re.compile(r"\n\n(Human|Assistant): ?")
-
 _ASK = {"role": "user", "content": "Say hi."}
 
 
-def turns_of(value: Json, name: str) -> list[dict[str, Json]]:
-    """Return an answer or a conversation as messages: text, one message or several, by role or by from.
-
-    Raises:
-        RowError: it is none of these.
-    """
-    if isinstance(value, str):
-        if value.startswith(_HH_START):
-            parts = _HH_MARK.split(value)[1:]
-            roles = ["user" if who == "Human" else "assistant" for who in parts[::2]]
-            return [{"role": role, "content": text.strip()} for role, text in zip(roles, parts[1::2], strict=True)]
-        return [{"role": "assistant", "content": value}]
-    turns = [value] if isinstance(value, dict) else value
-    if not isinstance(turns, list) or not turns:
-        raise RowError(f"{name!r} is {json_name(value)}, not text or messages")
-    is_by_role = all(isinstance(turn, dict) and "role" in turn for turn in turns)
-    return read_messages(turns, name)[0] if is_by_role else read_turns(turns)[0]
-
-
-def _prompt_fields(row: dict[str, Json], prefix: Sequence[dict[str, Json]]) -> tuple[dict[str, Json], list[str]]:
-    """Return what is asked, as a line has it, and the fields that say it: ``prefix`` where both answers begin with it.
+def _asked(row: dict[str, Json], prefix: Sequence[dict[str, Json]]) -> tuple[dict[str, Json], dict[str, str]]:
+    """Return what is asked, as a line has it, and the columns that say it: ``prefix`` where both answers begin with it.
 
     Raises:
         RowError: nothing is asked.
     """
     name = _prompt(row)
-    value, names = row.get(name), [name, *(key for key in ("input", "system") if not is_filled(row.get(key)))]
+    value, columns = row.get(name), {key: key for key in ("input", "system") if not is_filled(row.get(key))}
     if prefix:
         # What stands beside is the same once more, or goes with what else there is.
         is_same = value == prefix or any(value == turn["content"] for turn in prefix)
-        return question_of(prefix), names if is_same else names[1:]
+        return question_of(prefix), columns | ({name: "prompt"} if is_same else {})
     if not name:
         raise RowError(f"none of {', '.join(_PROMPTS)} says what was asked")
-    if isinstance(value, str) and not value.startswith(_HH_START):
+    columns[name] = "prompt"
+    messages = turns_of(value, name)
+    if len(messages) == 1 and value == messages[0]["content"]:
+        # One text is what the user says.
         entry = row.get("input")
         if name == "instruction" and isinstance(entry, str) and entry:
-            value, names = f"{value}\n\n{entry}", [*names, "input"]
+            value, columns = f"{value}\n\n{entry}", {**columns, "input": "prompt"}
         messages = [{"role": "user", "content": value}]
-    else:
-        messages = turns_of(value, name)
     # HH-RLHF ends a prompt with the mark of the answer.
     if messages[-1] == {"role": "assistant", "content": ""}:
         messages.pop()
     if isinstance(system := row.get("system"), str) and system:
-        messages, names = [{"role": "system", "content": system}, *messages], [*names, "system"]
-    return question_of(messages), names
+        messages, columns = [{"role": "system", "content": system}, *messages], {**columns, "system": "system"}
+    return question_of(messages), columns
 
 
-def _line(row: dict[str, Json], used: Sequence[str], content: dict[str, Json]) -> ConvertedRow:
-    """Return the row as a line of ``content``, which the fields ``used`` say; tools and what all lines have join it."""
-    line, extra = take_common(row, (*used, "tools"))
-    take_tools(row, line, extra)
-    return ConvertedRow("preference", line | content, extra)
+def _drafted(
+    row: dict[str, Json], said: Mapping[str, Json], columns: Mapping[str, str], kept: Mapping[str, Json] | None = None
+) -> ConvertedRow:
+    return drafted("preference", row, said, {**columns, "tools": "tools"}, kept)
 
 
 def _is_answer(value: Json) -> bool:
@@ -129,9 +104,10 @@ def _pair_line(row: dict[str, Json]) -> ConvertedRow:
         )
         if not num_shared:
             raise RowError("'chosen' and 'rejected' are conversations that do not begin alike")
-    asked, used = _prompt_fields(row, chosen[:num_shared])
+    asked, columns = _asked(row, chosen[:num_shared])
     pair = {"chosen": answer_of(chosen[num_shared:]), "rejected": answer_of(rejected[num_shared:])}
-    return _line(row, (*used, *pair), asked | pair)
+    before = "prompt and " if num_shared else ""
+    return _drafted(row, asked | pair, {**columns, **{name: f"{before}{name} answer" for name in pair}})
 
 
 def _verdict(row: dict[str, Json]) -> str:
@@ -174,9 +150,10 @@ def read_liked(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRo
         before, turns = turns[:-1], turns[-1:]
     if turns[-1]["role"] != "assistant" or (name in _PROMPTS and not before):
         raise RowError(f"{name!r} does not end with a question and an answer")
-    asked, used = _prompt_fields(row, before)
+    asked, columns = _asked(row, before)
     judged = {"completion": answer_of(turns), "liked": spelled_value(row[verdict]) in _GOOD}
-    return _line(row, (*used, name, verdict), asked | judged)
+    said = "prompt and completion" if before else "completion"
+    return _drafted(row, asked | judged, {**columns, name: said, verdict: "liked"})
 
 
 def _rated_list(row: dict[str, Json]) -> str:
@@ -215,21 +192,17 @@ def read_rated(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRo
         answer = {"content": item[said], "rating": item[rating]}
         answers.append(answer | ({"model": item["model"]} if isinstance(item.get("model"), str) else {}))
         more.append({key: value for key, value in item.items() if key not in (said, rating, "model")})
-    asked, used = _prompt_fields(row, ())
-    draft = _line(row, (*used, name), asked | {"answers": answers})
-    return ConvertedRow(draft.kind, draft.line, draft.extra | ({name: more} if any(more) else {}))
+    asked, columns = _asked(row, ())
+    kept = {name: more} if any(more) else {}
+    return _drafted(row, asked | {"answers": answers}, {**columns, name: "answers"}, kept)
 
 
 _OPENAI = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
 
 
-def _is_openai(row: dict[str, Json]) -> bool:
-    return isinstance(row.get("input"), dict) and is_filled(row.get("preferred_output"))
-
-
 @importer(
     "openai-preference",
-    fits=_is_openai,
+    fits=lambda row: isinstance(row.get("input"), dict) and is_filled(row.get("preferred_output")),
     samples=[
         {"input": {"messages": [_ASK], "tools": [], "parallel_tool_calls": True},
          "preferred_output": [{"role": "assistant", "content": "Hello."}],
@@ -245,4 +218,5 @@ def read_openai(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedR
     more = {key: value for key, value in asked.items() if key not in ("messages", "tools") and is_filled(value)}
     tools = {"tools": asked["tools"]} if is_filled(asked.get("tools")) else {}
     draft = _pair_line({**rest, **tools, "messages": asked.get("messages")})
-    return ConvertedRow(draft.kind, draft.line, draft.extra | ({"input": more} if more else {}))
+    columns = {**_OPENAI, "input": "prompt"}
+    return ConvertedRow(draft.kind, draft.line, draft.extra | ({"input": more} if more else {}), columns=columns)

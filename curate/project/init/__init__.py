@@ -22,6 +22,7 @@ from curate.base.resources import shipped
 from curate.base.storage import make_cache, make_folder, move_file, publish_folder, remove_folder, write_atomic
 from curate.base.tables import listed
 from curate.checks import turns
+from curate.formats.columns import ROLES, ColumnUse, columns_of
 from curate.formats.groups import group_of
 from curate.formats.import_plan import (
     EVERYTHING,
@@ -38,7 +39,6 @@ from curate.formats.importers.mapping import guess
 from curate.formats.importers.preference import COMPLETIONS, VERDICT_COLUMNS
 from curate.formats.intake import DATA_FOLDER, Intake, take_in
 from curate.formats.taken_ids import TakenIds
-from curate.formats.understood import ROLES, ColumnUse, columns_of
 from curate.jsonl import Entry, read_entries
 from curate.project.claim import claimed
 from curate.project.data import load_data

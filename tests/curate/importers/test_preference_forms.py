@@ -141,15 +141,12 @@ PLACES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
         {"instruction": "Say hi.", "models": ["a", "b"], "source": "evol", "completions": [
             {"model": "a", "response": "Hello.", "overall_score": 8.5, "annotations": {"helpfulness": {"Rating": 8.5}}},
             {"model": "b", "response": "Go away.", "overall_score": 2.0, "annotations": {}}]},
-        {"instruction": "prompt", "models": "meta", "source": "meta", "/completions/0/model": "rated answers",
-         "/completions/0/response": "rated answers", "/completions/0/overall_score": "rated answers",
-         "/completions/...": "meta"},
+        {"instruction": "prompt", "models": "meta", "source": "meta", "completions": "rated answers"},
     ),
     "nectar": (
         {"prompt": "\n\nHuman: Say hi.\n\nAssistant: ", "turns": 7, "answers": [
             {"answer": "Hello.", "model": "a", "score": 7, "rank": 1.0}, {"answer": "No.", "model": "b", "score": 1}]},
-        {"prompt": "prompt", "turns": "meta", "/answers/0/answer": "rated answers", "/answers/0/model": "rated answers",
-         "/answers/0/score": "rated answers", "/answers/...": "meta"},
+        {"prompt": "prompt", "turns": "meta", "answers": "rated answers"},
     ),
     "binarized": (
         {"prompt": "Say hi.", "chosen": [ASK, HELLO], "rejected": [ASK, AWAY], "messages": [ASK, HELLO], "score": 1},
@@ -169,8 +166,7 @@ PLACES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "openai": (
         {"input": {"messages": BEGUN, "tools": [], "parallel_tool_calls": True},
          "preferred_output": [HELLO], "non_preferred_output": [AWAY]},
-        {"/input/messages": "prompt", "/input/...": "meta", "preferred_output": "chosen answer",
-         "non_preferred_output": "rejected answer"},
+        {"input": "prompt", "preferred_output": "chosen answer", "non_preferred_output": "rejected answer"},
     ),
     "kto": (
         {"messages": [ASK, HELLO], "kto_tag": True, "score": 1, "topic": "Hello."},
@@ -196,8 +192,7 @@ PLACES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "squad": (
         {"title": "Bridges", "paragraphs": [{"context": "Built in 1901.", "qas": [
             {"question": "When?", "answers": [{"text": "1901", "answer_start": 9}]}]}]},
-        {"title": "meta", "/paragraphs/0/context": "prompt (input)", "/paragraphs/0/qas/0/question": "prompt",
-         "/paragraphs/0/qas/0/answers/0/text": "completion", "/paragraphs/...": "meta"},
+        {"title": "meta", "paragraphs": "prompt and completion"},
     ),
     "begun": (
         {"messages": BEGUN, "chosen": [HELLO], "rejected": "Go away."},
