@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NoReturn
 
 import orjson
 
@@ -18,39 +17,35 @@ MAX_VALUES = 1_000_000
 _INT_LOW, _INT_HIGH = -(2**63), 2**63 - 1
 _INT_DIGITS = 20
 
-# The outline of a line is what is left without its words: quotes, backslashes, opening brackets (as "["), digits (as
-# "0"), and the marks that mostly end a run of digits. It is short, so that counting in it costs next to nothing.
+# The outline of a line is what is left without its words: quotes, backslashes, opening brackets (as "["), digits
+# (as "0"), and the marks that mostly end a run of digits. It is short, so that counting in it costs next to nothing.
 _OUTLINE_TABLE = bytes.maketrans(b"{123456789", b"[000000000")
 _NO_OUTLINE = bytes(set(range(256)) - set(b'"\\[{0123456789,.'))
-# The outline of many lines keeps them apart.
-_NO_OUTLINES = bytes(set(_NO_OUTLINE) - set(b"\n"))
-# An object with too many keys takes more bytes than this.
-_FEW_KEYS = 6 * MAX_KEYS
 # Any shorter run of digits is an integer that fits in 64 bits.
 _LONG_INT = b"0" * 19
-# What the outline shows of a quote that is spelled by its number, and of other characters too.
-_HEX_QUOTE = b"\\0000"
 
-_SPACE = re.compile(rb"[ \t\r\n]*")
-# Possessive repeats: a string of a million escapes would else keep a million places to go back to.
-_STRING = re.compile(rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"')
-_STRING_START = re.compile(rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
-_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
-_NUMBER_START = re.compile(rb"-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][-+]?)?)?")
+_SPACE = re.compile(rb"[ \t\r\n]*+")
+# A string without its last quote. Possessive repeats: a string of a million escapes would else keep a million places
+# to go back to.
+_STRING = re.compile(rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
+_NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*+)(\.[0-9]++)?+([eE][-+]?[0-9]++)?+(?![.eE])")
 _NON_FINITE = re.compile(rb"[-+]?(?:NaN|nan|Infinity|inf\b|Inf\b)")
-_WORDS = (b"true", b"false", b"null")
-_ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+_WORD = re.compile(rb"true|false|null")
+# What a line can end in the middle of: an escape, or a word or number.
+_CUT_ESCAPE = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?")
+_CUT_SCALAR = re.compile(rb"t(?:ru?)?|f(?:a(?:ls?)?)?|n(?:ul?)?|-?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][-+]?)?)?")
+# An escape, with the half of a surrogate pair whose other half does not follow as its group.
+_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL
+)
 _BRACKETS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|$)|([\[{])|([\]}])', re.DOTALL)
 _BEGINNINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|$)|([,\[{])', re.DOTALL)
 
 _NAME = re.compile(r"[^\W\d][\w-]{0,18}")
 
-_KEY, _COMMA_OR_END, _VALUE, _FIRST = range(4)
 
-
-# The fast way is orjson and a proof that its result lost nothing: first a cheap one from counts of bytes, then a walk
-# over the result. Where both fail, or orjson refuses, a scanner over the bytes names the first fault. Tests hold all of
-# them to the same verdict.
+# The fast way is orjson and a proof from counts of bytes that its result lost nothing. Where that fails, or orjson
+# refuses, a scanner over the bytes decides, and names the first fault.
 
 
 def strict_loads(raw: bytes) -> Json:
@@ -75,94 +70,22 @@ def strict_loads(raw: bytes) -> Json:
         _refuse_utf8(raw)
         scan(raw)
         raise JsonFault("S101", "not JSON", getattr(error, "pos", 0) + 1) from error
-    if not _is_plainly_lossless(raw, outline, value) and not _is_lossless(raw, value):
+    # A key that stands twice loses at least one string, and so two quotes. A quote within a string has a backslash in
+    # both texts, once its spelling by number is ruled out, so that equal numbers of quotes are equal numbers of
+    # strings. Integers beyond 64 bits come out of orjson as huge floats.
+    num_quotes = outline.count(b'"')
+    is_hidden = b"\\0000" in outline and b"\\u0022" in raw
+    if is_hidden or num_quotes > 2 * MAX_KEYS or _LONG_INT in outline or orjson.dumps(value).count(b'"') != num_quotes:
         scan(raw)
     return value
 
 
-def strict_loads_all(whole: bytes, lines: Sequence[bytes]) -> list[Json] | None:
-    """Parse ``lines``, all of them JSON objects; None where one is refused, or may be: then they go one by one.
-
-    ``whole`` is what the lines were cut from, with their newlines.
-    """
-    # The proof of `_is_plainly_lossless`, for a thousand lines at once: no line has fewer quotes than its value, so
-    # that equal sums are equal numbers in each line.
-    outline = whole.translate(_OUTLINE_TABLE, _NO_OUTLINES)
-    long = [raw for raw in lines if len(raw) > _FEW_KEYS]
-    # Each line has one bracket at least.
-    is_nested = outline.count(b"[") - len(lines) >= MAX_DEPTH
+def strict_loads_all(lines: Sequence[bytes]) -> list[Json] | None:
+    """Parse all ``lines``; None where one is refused."""
     try:
-        for raw in long:
-            if len(raw) > MAX_VALUES:
-                _refuse_crowd(raw)
-        for raw, part in zip(lines, outline.split(b"\n"), strict=False) if is_nested else ():
-            if part.count(b"[") > MAX_DEPTH:
-                _refuse_depth(raw)
+        return list(map(strict_loads, lines))
     except JsonFault:
         return None
-    try:
-        values = list(map(orjson.loads, lines))
-    except orjson.JSONDecodeError:
-        return None
-    num_quotes, plain = outline.count(b'"'), values
-    has_hidden = _LONG_INT in outline or (b"\\" in outline and _HEX_QUOTE in outline and b"\\u0022" in whole)
-    # Enough quotes for too many keys, though mostly they are those of a text.
-    if has_hidden or any(raw.count(b'"') > 2 * MAX_KEYS for raw in long):
-        plain = []
-        for raw, part, value in zip(lines, outline.split(b"\n"), values, strict=False):
-            if _LONG_INT not in part and b"\\u0022" not in raw and part.count(b'"') <= 2 * MAX_KEYS:
-                plain.append(value)
-            elif _is_lossless(raw, value):
-                num_quotes -= part.count(b'"')
-            else:
-                return None
-    return values if orjson.dumps(plain).count(b'"') == num_quotes else None
-
-
-def _is_plainly_lossless(raw: bytes, outline: bytes, value: Json) -> bool:
-    """Whether a comparison or counts prove that ``value`` holds all that ``raw`` says; most lines need no more."""
-    # Many lines are the very text that orjson writes for their value. Of the others, a key that stands twice loses at
-    # least one string, and so two quotes. A quote within a string has a backslash in both texts, once its spelling by
-    # number is ruled out, so that equal numbers of quotes are equal numbers of strings.
-    num_quotes = outline.count(b'"')
-    if num_quotes > 2 * MAX_KEYS or _LONG_INT in outline:
-        return False
-    text = orjson.dumps(value)
-    if text == raw:
-        return True
-    is_hidden = b"\\" in outline and _HEX_QUOTE in outline and b"\\u0022" in raw
-    return not is_hidden and text.count(b'"') == num_quotes
-
-
-def _is_lossless(raw: bytes, value: Json) -> bool:
-    """Whether ``value`` certainly holds all that ``raw`` says; False sends the bytes to the scanner."""
-    # Every string of a JSON text has two quotes of its own, so a text with more of them than the parsed value has
-    # strings named a key twice. Integers beyond 64 bits come out of orjson as huge floats.
-    num_strings = 0
-    nodes: list[Json] = [[value]]
-    while nodes:
-        node = nodes.pop()
-        if type(node) is dict:
-            if len(node) > MAX_KEYS:
-                return False
-            num_strings += len(node)
-            node = node.values()
-        for part in node:
-            kind = type(part)
-            if kind is str:
-                num_strings += 1
-            elif kind is dict or kind is list:
-                nodes.append(part)
-            elif kind is int:
-                if not _INT_LOW <= part <= _INT_HIGH:
-                    return False
-            elif kind is float and not _INT_LOW < part < _INT_HIGH:
-                return False
-    num_quotes = raw.count(b'"')
-    if b"\\" in raw:
-        # Backslashes pair from the left, so what is left of `\"` after taking the pairs out is an escaped quote.
-        num_quotes -= raw.replace(b"\\\\", b"").count(b'\\"')
-    return num_quotes == 2 * num_strings
 
 
 def _refuse_utf8(raw: bytes) -> None:
@@ -207,53 +130,43 @@ def scan(raw: bytes) -> None:
     Raises:
         JsonFault: the first fault in reading order.
     """
-    offset = _skip_space(raw, 0)
-    offset = _scan_value(raw, offset)
-    offset = _skip_space(raw, offset)
-    if offset < len(raw):
-        _refuse_rest(raw, offset)
-
-
-def _scan_value(raw: bytes, offset: int) -> int:
-    """Scan one value without recursion; ``stack`` holds the keys seen of each open object, None for a list."""
+    # Without recursion; ``stack`` holds the keys seen of each open object, None for a list.
     stack: list[set[str] | None] = []
-    expected = _VALUE
+    offset, is_comma_due, is_first = 0, False, False
     while True:
         offset = _skip_space(raw, offset)
-        byte = raw[offset : offset + 1]
-        if not byte:
+        keys, mark = stack[-1] if stack else None, raw[offset : offset + 1]
+        if is_comma_due and not stack:
+            return _refuse_rest(raw, offset)
+        if not mark:
             raise JsonFault("S111", "the line ends in the middle of its value", offset + 1)
-        if byte in b"]}" and expected in (_FIRST, _COMMA_OR_END) and stack and (byte == b"]") == (stack[-1] is None):
+        if (is_comma_due or is_first) and mark == (b"]" if keys is None else b"}"):
             stack.pop()
-            offset += 1
-            expected = _COMMA_OR_END
-        elif expected == _COMMA_OR_END:
-            offset = _expect(
-                raw, offset, b",", "a comma or the end of the " + ("list" if stack[-1] is None else "object")
-            )
-            expected = _VALUE if stack[-1] is None else _KEY
-        elif expected in (_KEY, _FIRST) and stack and (keys := stack[-1]) is not None:
-            offset = _scan_key(raw, offset, keys)
-            expected = _VALUE
-        elif byte in b"[{":
-            stack.append(None if byte == b"[" else set())
+            offset, is_comma_due, is_first = offset + 1, True, False
+            continue
+        if is_comma_due:
+            end = "list" if keys is None else "object"
+            offset = _skip_space(raw, _expect(raw, offset, b",", f"a comma or the end of the {end}"))
+        if keys is not None:
+            offset = _skip_space(raw, _scan_key(raw, offset, keys))
+        is_first = raw[offset : offset + 1] in (b"[", b"{")
+        is_comma_due = not is_first
+        if is_first:
+            stack.append(None if raw[offset : offset + 1] == b"[" else set())
             if len(stack) > MAX_DEPTH:
                 raise JsonFault("S110", f"nested more than {MAX_DEPTH} levels deep", offset + 1)
             offset += 1
-            expected = _FIRST
         else:
             offset = _scan_scalar(raw, offset)
-            expected = _COMMA_OR_END
-        if not stack:
-            return offset
 
 
 def _scan_key(raw: bytes, offset: int, keys: set[str]) -> int:
-    if raw[offset : offset + 1] != b'"':
-        if raw[offset : offset + 1] == b"}":
-            raise JsonFault("S101", "a comma before the closing brace", offset + 1, "Remove the last comma.")
+    """Scan a key and its colon, and add it to those that its object has."""
+    if raw[offset : offset + 1] == b"}":
+        raise JsonFault("S101", "a comma before the closing brace", offset + 1, "Remove the last comma.")
+    if raw[offset : offset + 1] not in (b'"', b""):
         raise JsonFault("S101", "a key in double quotes was expected", offset + 1)
-    end = _scan_string(raw, offset)
+    end = _scan_scalar(raw, offset)
     key = orjson.loads(raw[offset:end])
     if key in keys:
         # What is no plain name may be a secret or an address, and nothing here knows them.
@@ -266,112 +179,87 @@ def _scan_key(raw: bytes, offset: int, keys: set[str]) -> int:
 
 
 def _scan_scalar(raw: bytes, offset: int) -> int:
-    byte = raw[offset : offset + 1]
-    if byte == b'"':
+    """Return the end of the string, number or word at ``offset``."""
+    if raw.startswith(b'"', offset):
         return _scan_string(raw, offset)
     if token := _NON_FINITE.match(raw, offset):
-        raise JsonFault(
-            "S106", f"{token.group().decode()} is not a JSON number", offset + 1, "Write null or leave the key out."
-        )
-    if byte in b"-0123456789":
-        return _scan_number(raw, offset)
-    for word in _WORDS:
-        if raw.startswith(word, offset):
-            return offset + len(word)
-        if word.startswith(raw[offset:]):
-            raise JsonFault("S111", "the line ends in the middle of its value", len(raw) + 1)
-    return _refuse_byte(raw, offset, "a value")
+        what = f"{token.group().decode()} is not a JSON number"
+        raise JsonFault("S106", what, offset + 1, "Write null or leave the key out.")
+    if token := _WORD.match(raw, offset):
+        return token.end()
+    if token := _NUMBER.match(raw, offset):
+        _refuse_size(token)
+        return token.end()
+    if _CUT_SCALAR.fullmatch(raw, offset):
+        raise JsonFault("S111", "the line ends in the middle of its value", len(raw) + 1)
+    if raw[offset] in b"-0123456789":
+        raise JsonFault("S101", "not a JSON number", offset + 1, "Write digits on both sides of the point, as in 0.5.")
+    raise _stray(raw, offset, "a value")
 
 
-def _scan_number(raw: bytes, offset: int) -> int:
-    token = _NUMBER.match(raw, offset)
-    if token is None or raw[token.end() : token.end() + 1] in (b".", b"e", b"E"):
-        start = _NUMBER_START.match(raw, offset)
-        end = start.end() if start else offset
-        if end == len(raw):
-            raise JsonFault("S111", "the line ends in the middle of a number", end + 1)
-        raise JsonFault("S101", "not a JSON number", offset + 1)
-    if token.group(1) is None and token.group(2) is None:
-        text = token.group()
+def _refuse_size(number: re.Match[bytes]) -> None:
+    """Refuse a number that would be another one in the next program."""
+    text, fix = number.group(), 'Write it in quotes, as a text: "' + number.group()[:40].decode() + '".'
+    if number[1] is None and number[2] is None:
         if len(text) > _INT_DIGITS or not _INT_LOW <= int(text) <= _INT_HIGH:
-            raise JsonFault(
-                "S107", f"an integer of {len(text.lstrip(b'-'))} digits does not fit in 64 bits", offset + 1
-            )
-    elif float(token.group()) in (float("inf"), float("-inf")):
-        raise JsonFault("S107", "the number is too large for a double", offset + 1)
-    return token.end()
+            message = f"an integer of {len(text.lstrip(b'-'))} digits does not fit in 64 bits"
+            raise JsonFault("S107", message, number.start() + 1, fix)
+    elif abs(float(text)) == float("inf"):
+        raise JsonFault("S107", "the number is larger than 1.8e308, the largest of a double", number.start() + 1, fix)
 
 
 def _scan_string(raw: bytes, offset: int) -> int:
     token = _STRING.match(raw, offset)
-    if token is None:
-        _refuse_string(raw, offset)
-    if b"\\u" in token.group():
-        _refuse_surrogate(raw, offset, token.end())
-    return token.end()
-
-
-def _refuse_string(raw: bytes, offset: int) -> NoReturn:
-    start = _STRING_START.match(raw, offset)
-    end = start.end() if start else offset
-    rest = raw[end : end + 1]
-    if not rest:
+    end = token.end() if token else offset
+    byte = raw[end : end + 1]
+    if not byte:
         raise JsonFault("S111", "the line ends in the middle of a string", end + 1)
-    if rest == b"\\":
-        if re.fullmatch(rb"\\(?:u[0-9a-fA-F]{0,3})?", raw[end:]):
-            raise JsonFault("S111", "the line ends in the middle of an escape", end + 1)
+    if byte == b"\\" and _CUT_ESCAPE.fullmatch(raw, end):
+        raise JsonFault("S111", "the line ends in the middle of an escape", end + 1)
+    if byte == b"\\":
         raise JsonFault("S101", "not a JSON escape", end + 1, "A backslash itself is written \\\\.")
-    raise JsonFault(
-        "S109", f"a raw control character U+{rest[0]:04X} in a string", end + 1, f"Write it as \\u{rest[0]:04x}."
-    )
+    if byte != b'"':
+        message, fix = f"a raw control character U+{byte[0]:04X} in a string", f"Write it as \\u{byte[0]:04x}."
+        raise JsonFault("S109", message, end + 1, fix)
+    half = next((escape for escape in _ESCAPE.finditer(raw, offset, end) if escape[1]), None)
+    if half:
+        raise JsonFault("S108", f"the escape {half[1].decode()} is half a character", half.start() + 1)
+    return end + 1
 
 
-def _refuse_surrogate(raw: bytes, start: int, end: int) -> None:
-    """Refuse an escaped half of a surrogate pair whose other half is not the very next escape."""
-    high_at, high_end = -1, -1
-    for escape in _ESCAPE.finditer(raw, start, end):
-        code = int(escape.group(1), 16) if escape.group(1) else 0
-        is_low = 0xDC00 <= code <= 0xDFFF
-        if high_at >= 0 and not (is_low and escape.start() == high_end):
-            break
-        if is_low and high_at < 0:
-            high_at = escape.start()
-            break
-        high_at, high_end = (escape.start(), escape.end()) if 0xD800 <= code <= 0xDBFF else (-1, -1)
-    if high_at >= 0:
-        raise JsonFault("S108", f"the escape {raw[high_at : high_at + 6].decode()} is half a character", high_at + 1)
-
-
-def _refuse_byte(raw: bytes, offset: int, wanted: str) -> NoReturn:
+def _stray(raw: bytes, offset: int, wanted: str) -> JsonFault:
+    """Return the fault of a byte that cannot stand where ``wanted`` was expected."""
     byte = raw[offset]
     if byte < 0x20 or byte == 0x7F:
-        raise JsonFault("S109", f"a raw control character U+{byte:04X} outside a string", offset + 1)
+        return JsonFault("S109", f"a raw control character U+{byte:04X} outside a string", offset + 1)
     if raw.startswith(b"\xef\xbb\xbf", offset):
-        raise JsonFault("S101", "a byte order mark in the middle of the file", offset + 1, "Remove it.")
+        return JsonFault("S101", "a byte order mark in the middle of the file", offset + 1, "Remove it.")
     if byte == 0x27:
-        raise JsonFault("S101", "strings and keys take double quotes", offset + 1, "Write \"...\" in place of '...'.")
-    raise JsonFault("S101", f"{wanted} was expected", offset + 1)
+        return JsonFault("S101", "strings and keys take double quotes", offset + 1, "Write \"...\" in place of '...'.")
+    return JsonFault("S101", f"{wanted} was expected", offset + 1)
 
 
-def _refuse_rest(raw: bytes, offset: int) -> NoReturn:
+def _refuse_rest(raw: bytes, offset: int) -> None:
+    """Refuse what stands after the value, if anything does."""
+    if offset == len(raw):
+        return
     if raw[offset] < 0x20 or raw[offset] == 0x7F:
-        _refuse_byte(raw, offset, "the end of the line")
-    if raw[offset : offset + 1] in b'{["':
+        raise _stray(raw, offset, "the end of the line")
+    if raw[offset] in b'{["':
         hint = " (lines that end in a lone CR are one line)" if b"\r" in raw[:offset] else ""
-        raise JsonFault(
-            "S101", f"a second value begins on the same line{hint}", offset + 1, "Put each record on a line of its own."
-        )
+        message, fix = f"a second value begins on the same line{hint}", "Put each record on a line of its own."
+        raise JsonFault("S101", message, offset + 1, fix)
     raise JsonFault("S101", "something stands after the value", offset + 1, "Remove it.")
 
 
 def _expect(raw: bytes, offset: int, byte: bytes, wanted: str) -> int:
-    if raw[offset : offset + 1] == byte:
+    if raw.startswith(byte, offset):
         return offset + 1
     if offset < len(raw):
-        _refuse_byte(raw, offset, wanted)
+        raise _stray(raw, offset, wanted)
     raise JsonFault("S111", "the line ends in the middle of its value", offset + 1)
 
 
 def _skip_space(raw: bytes, offset: int) -> int:
-    token = _SPACE.match(raw, offset)
-    return token.end() if token else offset
+    space = _SPACE.match(raw, offset)
+    return space.end() if space else offset

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,7 +32,6 @@ from tests.curate.called import call
 from tests.curate.deciding import decide
 from tests.curate.test_as_decided import line as line_of
 from tests.curate.test_as_decided import made
-from tests.curate.test_fast_paths import json_texts
 from tests.effort import EFFORT, draws
 
 CONDITIONED = [check for check in discover().values() if check.condition]
@@ -71,22 +69,6 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch, path: Path, spec: ExaminerSpec) 
 # --- the strict proof ------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=draws(200), deadline=None)
-@given(st.lists(json_texts.map(lambda text: f'{{"k":{text}}}'), min_size=1, max_size=6))
-def test_lines_that_are_proved_at_once_are_proved_one_by_one(texts: list[str]) -> None:
-    lines = [text.encode() for text in texts]
-    values = strict_loads_all(b"".join(line + b"\n" for line in lines), lines)
-    one_by_one = []
-    for line in lines:
-        try:
-            one_by_one.append(strict_loads(line))
-        except JsonFault:
-            assert values is None
-            return
-    if values is not None:
-        assert orjson.dumps(values) == orjson.dumps(one_by_one)
-
-
 @pytest.mark.parametrize(
     "line",
     [b'{"a":1,"a":2}', b'{"a":' + b"[" * 70 + b"]" * 70 + b"}", b'{"n":12345678901234567890}', b'{"a":"\\ud800"}',
@@ -97,28 +79,7 @@ def test_one_bad_line_among_many_is_not_proved(line: bytes) -> None:
     with pytest.raises(JsonFault):
         strict_loads(line)
     lines = [b'{"a":"b"}'] * 50 + [line] + [b'{"a":"\\"b"}'] * 50
-    assert strict_loads_all(b"\n".join(lines) + b"\n", lines) is None
-
-
-def test_lines_with_many_digits_are_proved_without_the_scanner() -> None:
-    lines = [b'{"a":"call 030 1234567 or 030 7654321, 9 to 17"}', b'{"a":"\\u0022 1"}', b'{"a":1}'] * 30
-    assert strict_loads_all(b"\n".join(lines) + b"\n", lines) == list(map(strict_loads, lines))
-
-
-@pytest.mark.ci
-def test_lines_with_many_quotes_are_proved_with_all_others() -> None:
-    words = json.dumps({"text": '"so" ' * 3000, "tags": ["t"] * 1500}).encode()
-    crowd = b'{"a":[' + b",".join([b"[0]"] * 400_000) + b"]}"
-    lines = [b'{"a":"\\"b"}'] * 50 + [words, crowd] + [b'{"a":1}'] * 50
-    assert strict_loads_all(b"\n".join(lines) + b"\n", lines) == list(map(strict_loads, lines))
-    twice = words.replace(b'"tags":', b'"text":')
-    many_keys = b"{" + b",".join(b'"k%d":"x"' % n for n in range(1001)) + b"}"
-    too_many = b'{"a":[' + b",".join([b"[0]"] * 600_000) + b"]}"
-    for refused in (twice, many_keys, too_many):
-        with pytest.raises(JsonFault):
-            strict_loads(refused)
-        lines[50] = refused
-        assert strict_loads_all(b"\n".join(lines) + b"\n", lines) is None
+    assert strict_loads_all(lines) is None
 
 
 # --- columns ---------------------------------------------------------------------------------------------------------

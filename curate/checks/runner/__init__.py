@@ -223,7 +223,7 @@ def read_records(files: Sequence[Path], shape: Shape, *, root: Path | None = Non
             if isinstance(item, Finding):
                 yield item
                 continue
-            values = strict_loads_all(item.whole, item.lines) if item.is_plain else None
+            values = strict_loads_all(item.lines) if item.is_plain else None
             if values is not None and all(map(shape.is_valid, values)):
                 for line, value in enumerate(values, item.number):
                     yield shape.record(value, Source(reader.name, line))

@@ -101,7 +101,7 @@ class BlockPass:
                 self._note_part(item, key, result)
                 yield from self._examine_known(item, known, reader, result, changed, key)
                 continue
-            values = strict_loads_all(item.whole, item.lines) if item.is_plain else None
+            values = strict_loads_all(item.lines) if item.is_plain else None
             are_valid = np.array(list(map(is_valid, values or ())), np.bool_)
             if values is None or (~are_valid).sum() > MOST_INVALID * len(values):
                 result.parts = None

@@ -58,7 +58,7 @@ def _columns(raw: RawBlock, reader: Reader, shape: Shape) -> tuple[BlockColumns,
     """Read the lines of a block, at once if they are plain, else one by one; return also the objects of its records."""
     view = shape.view
     assert view is not None
-    values = strict_loads_all(raw.whole, raw.lines) if raw.is_plain else None
+    values = strict_loads_all(raw.lines) if raw.is_plain else None
     are_valid = np.array(list(map(shape.is_valid, values or ())), np.bool_)
     if values is not None and (~are_valid).sum() <= MOST_INVALID * len(values):
         rows = np.flatnonzero(are_valid)
