@@ -365,7 +365,8 @@ def _problems(project: Project, overview: ProjectOverview) -> Iterator[NextStep]
     counts = num_problems(project)
     if counts is None:
         if overview.num_unread:
-            yield NextStep("error", f"{counted(overview.num_unread, 'line')} that are no records", "validate")
+            are = "is no record" if overview.num_unread == 1 else "are no records"
+            yield NextStep("error", f"{counted(overview.num_unread, 'line')} {are}", "validate")
         word = "being validated" if problems_of(project).is_searching else "not validated yet"
         yield NextStep("warn", word, "validate", is_counted=False)
         return

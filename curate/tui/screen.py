@@ -160,7 +160,7 @@ def empty(project: Project, *, is_standby: bool = False) -> Reason:
         _line("r", "read the record files again, after you have put one there"), _line("?", "all keys"),
     )  # fmt: skip
     if catalog.num_unread:
-        text.append_text(_line("g v", f"{counted(catalog.num_unread, 'line')} that are no records: what is wrong"))
+        text.append_text(_line("g v", f"what is wrong with lines that are no records ({catalog.num_unread:,})"))
     if num_drafts := len(Drafts(root, project.by).names()):
         text.append_text(_line("g e", f"then o: go on with {counted(num_drafts, 'draft')} of yours"))
     for remark in (*project.remarks(), *catalog.remarks):

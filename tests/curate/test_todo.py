@@ -102,7 +102,7 @@ def test_a_line_that_is_no_record_is_an_error_to_fix(make_workspace) -> None:
         file.write("{broken\n")
     with open_project(workspace.root, "ana") as project:
         project.load()
-        assert told(project)[0] == "1 line that are no records" or told(project)[0] == "1 line that is no record"
+        assert told(project)[0] == "1 line is no record"
         problems_of(project).search()
         assert told(project)[0] == "1 error to fix"
 
