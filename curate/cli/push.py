@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--yes", "is_agreed", is_flag=True, help="Do not ask; for scripts.")
 @click.option("--dry-run", is_flag=True, help="Make the folder, say what would be uploaded, and send nothing.")
 def command(repo: str, root: Path, is_public: bool, is_agreed: bool, dry_run: bool) -> int:
-    """Export the workspace DIR and upload the dataset: Parquet files, its card, Croissant and manifest.
+    """Export the workspace DIR and upload the dataset: Parquet files, its card and manifest.
 
     Refused while the data has errors. Neither journal nor quarantine is uploaded.
 

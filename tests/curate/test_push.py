@@ -1,4 +1,4 @@
-"""Pushing to the Hub, against a stub that keeps what it is sent; cards and Croissant as others read them."""
+"""Pushing to the Hub, against a stub that keeps what it is sent; cards as others read them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def push(root: Path, hub: Hub, *options: str, repo: str = "acme/desk") -> subpro
 def test_a_dry_run_shows_everything_and_sends_nothing(root: Path, hub: Hub) -> None:
     done = push(root, hub, "--dry-run")
     assert done.returncode == 0, done.stderr
-    assert "v1 to acme/desk (private): 40 records, 6 files" in done.stderr
+    assert "v1 to acme/desk (private): 40 records, 5 files" in done.stderr
     assert "licence: CC-BY-4.0, MIT" in done.stderr
     assert (hub.repos, hub.files, hub.tokens) == ({}, {}, set())
 
@@ -70,7 +70,7 @@ def test_a_push_is_private_and_holds_the_dataset_and_nothing_else(root: Path, hu
     assert done.stdout.strip().endswith("/commit/" + "1" * 40)
     assert hub.repos == {"acme/desk": {"private": True}}
     parts = [f"data/{split}.parquet" for split in ("test", "train", "validation")]
-    assert sorted(hub.files) == sorted(["README.md", "croissant.json", *parts, "manifest.json"])
+    assert sorted(hub.files) == sorted(["README.md", *parts, "manifest.json"])
     assert sum(polars.read_parquet(io.BytesIO(hub.files[part])).height for part in parts) == 40
     assert hub.files["manifest.json"] == (root / "exports/hub-v1/manifest.json").read_bytes()
     assert not any(b"PERSON_1" in body for body in [*hub.files.values(), *hub.stored.values()])
@@ -154,14 +154,3 @@ def test_the_card_carries_licence_and_files_for_the_viewer(tmp_path: Path) -> No
     assert "](" not in body
     assert "<b>" not in body
     assert "    @misc{a,\n     title={b}}" in body
-
-
-@pytest.mark.ci
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_croissant_is_read_by_its_own_library(tmp_path: Path) -> None:
-    mlcroissant = pytest.importorskip("mlcroissant", reason="mlcroissant is a development dependency")
-    export_rows("hub", {"train": ROWS, "test": ROWS[:1]}, tmp_path, MANIFEST)
-    dataset = mlcroissant.Dataset(tmp_path / "croissant.json")
-    records = list(dataset.records("train"))
-    assert [record["train/id"] for record in records] == [b"r0", b"r1", b"r2"]
-    assert [part["train/messages/content"] for part in records[2]["train/messages"]] == [b"q", b"a2"]

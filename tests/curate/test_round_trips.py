@@ -167,7 +167,7 @@ def _object(value: Any) -> Any:
 
 def imported(out: Exported, schema: str, folder: Path) -> Iterator[Record]:
     """Read each file that was written into a workspace of the shape ``schema``, or of chats where it holds those."""
-    is_folder = (folder / "dataset_dict.json").exists() or (folder / "croissant.json").exists()
+    is_folder = (folder / "dataset_dict.json").exists() or (folder / "data").is_dir()
     for path in [folder] if is_folder else out.written.paths:
         is_empty = not is_folder and (split_of(path.stem) not in out.filled or not path.stat().st_size)
         if is_empty:
