@@ -41,7 +41,7 @@ NUM_NEAR = 3
 _BEFORE = """
 import json, sys
 from curate.checks.quality.suspects import find_suspects
-print(json.dumps([one.index for one in find_suspects(*json.load(sys.stdin)).suspects]))
+print(json.dumps([one.row for one in find_suspects(*json.load(sys.stdin)).suspects]))
 """
 HEAD = (
     "| data | errors | method | suspects | precision | recall | at 50 | at 200 | CPU s |\n"
@@ -74,7 +74,7 @@ def judge(name: str, texts: Sequence[str], labels: Sequence[str], wrong: set[int
     start = time.process_time()
     found = find_suspects(texts, labels, clusters)
     spent = time.process_time() - start
-    row(name, wrong, "L405", [one.index for one in found.suspects], spent)
+    row(name, wrong, "L405", [one.row for one in found.suspects], spent)
     if checkout is not None:
         start = children_seconds()
         named = before(checkout, texts, labels, clusters)

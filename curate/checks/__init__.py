@@ -6,7 +6,7 @@ All are found by looking at the files of this folder, and at plug-ins; nothing i
 are line objects of the shape the check reads, or lengths, and tests run every one of them.
 
 What several checks share is here too: the texts of a record with their JSON pointers (`texts`), its answers
-(`turns`), and `EqualKeys`, which finds equal keys among millions of records in a few bytes each.
+(`turns`), and `EqualKeys`, which finds records with equal keys.
 """
 
 from __future__ import annotations
@@ -80,11 +80,15 @@ class Doubt(NamedTuple):
     proposed: str
     given_probability: float
     proposed_probability: float
-    num_near: int = 0
-    """Of the records most like it, how many were asked, and below, how many of them have the proposed label."""
-    num_agreeing: int = 0
     of: str = "category"
     """What the label is of the record."""
+    row: int = -1
+    """Which of the records has it."""
+
+    @property
+    def certainty(self) -> float:
+        """The probability of the proposed label if it is one of the two, 0.5 to 1."""
+        return self.proposed_probability / max(self.proposed_probability + self.given_probability, 1e-12)
 
 
 LengthCheck = Callable[[TokenLengths, Settings], Iterable[Problem]]

@@ -7,17 +7,10 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, compress
-from mmap import mmap
 from typing import Any, NamedTuple
 
 from curate.base.record import Problem, Record
 from curate.schema.shape import AnswerKeys, answer_keys, digests_of
-
-_FILTER_BITS = 1 << 25
-_FILTER_MASK = _FILTER_BITS - 1
-_SLOT_MASK = (1 << 18) - 1
-# Records at once that are not worth loading numpy for.
-_FEW = 4096
 
 
 class Sketch(NamedTuple):
@@ -162,92 +155,38 @@ class DatasetProblem(NamedTuple):
 
 
 class EqualKeys:
-    """Finds records with equal 64-bit keys: 12 bytes a record and 4 MB in all, however long ids and file names are."""
-
-    # Keys and line numbers are kept for all records, names only for those that a one-hash Bloom filter cannot rule out
-    # as repeats (https://doi.org/10.1145/362686.362692); an exact pass over the keys of those decides at the end.
+    """Finds records with equal 64-bit keys."""
 
     def __init__(self) -> None:
         self._keys = array("Q")
         self._lines = array("I")
-        # Of anonymous memory the system gives only the pages that are used; a bytearray of 4 MB zeros is written whole,
-        # which for the checks that have one took 12 ms of a small `curate validate`.
-        self._filter = mmap(-1, _FILTER_BITS // 8)
-        self._names: dict[int, str] = {}
-        self._wanted: set[int] | None = None
-        """The keys of the records that findings are wanted about, None where they are all."""
+        self._are_wanted = array("B")
+        self._ids: list[str] = []
         self._file_starts: list[int] = []
         self._files: list[str] = []
 
     def add(self, keys: array[int], sketches: Sketches, rows: Sequence[int] | None = None) -> None:
         """Take note of records under ``keys``, those in the ``rows`` of ``sketches``, by default all of them."""
         sketches = sketches if rows is None else sketches.take(rows)
-        ids, are_wanted = sketches.ids, sketches.are_wanted
         if not self._files or self._files[-1] != sketches.file:
             self._file_starts.append(len(self._keys))
             self._files.append(sketches.file)
-        if self._wanted is not None or 0 in are_wanted:
-            before = self._wanted if self._wanted is not None else self._keys
-            self._wanted = {*before, *compress(keys, are_wanted)}
-        if len(keys) < _FEW:
-            self._name_doubtful(keys, ids)
-        else:
-            self._name_doubtful_of_many(keys, ids)
         self._keys.extend(keys)
         self._lines.extend(sketches.lines)
-
-    def _name_doubtful(self, keys: array[int], ids: Sequence[str]) -> None:
-        for index, (key, name) in enumerate(zip(keys, ids, strict=True), len(self._keys)):
-            byte, mask = (key & _FILTER_MASK) >> 3, 1 << (key & 7)
-            if self._filter[byte] & mask:
-                self._names[index] = name
-            else:
-                self._filter[byte] |= mask
-
-    def _name_doubtful_of_many(self, keys: array[int], ids: Sequence[str]) -> None:
-        # Few records are checked without numpy, which takes as long to load as they do.
-        import numpy as np
-
-        known = np.frombuffer(self._filter, np.uint8)
-        bits = (np.frombuffer(keys, np.uint64) & np.uint64(_FILTER_MASK)).astype(np.int64)
-        bytes_, masks = bits >> 3, np.left_shift(1, bits & 7).astype(np.uint8)
-        is_doubtful = (known[bytes_] & masks) > 0
-        # Of those that share a slot, and so of all that are equal, the first has it.
-        rows, slots, owners = np.arange(len(keys)), bits & _SLOT_MASK, np.empty(_SLOT_MASK + 1, np.int32)
-        owners[slots[::-1]] = rows[::-1]
-        is_doubtful |= owners[slots] != rows
-        np.bitwise_or.at(known, bytes_, masks)
-        for index in np.flatnonzero(is_doubtful).tolist():
-            self._names[len(self._keys) + index] = ids[index]
+        self._are_wanted.extend(sketches.are_wanted)
+        self._ids += sketches.ids
 
     def pairs(self) -> Iterator[tuple[int, int]]:
         """Yield (index, index of the first record with the same key) for every later record, in reading order.
 
         Those of keys that no record has about which findings are wanted are left out.
         """
-        # Whatever repeats a key has passed the filter, so that only keys of those can be repeated.
-        candidates = {self._keys[index] for index in self._names}
-        if self._wanted is not None:
-            candidates &= self._wanted
+        wanted = set(compress(self._keys, self._are_wanted)) if 0 in self._are_wanted else None
         first: dict[int, int] = {}
-        for index in self._rows_of(candidates):
-            earlier = first.setdefault(self._keys[index], index)
-            if earlier != index:
+        for index, key in enumerate(self._keys):
+            earlier = first.setdefault(key, index)
+            if earlier != index and (wanted is None or key in wanted):
                 yield index, earlier
-
-    def _rows_of(self, candidates: set[int]) -> Iterable[int]:
-        """Return the rows that have one of these keys."""
-        if len(self._keys) < _FEW or not candidates:
-            return [index for index, key in enumerate(self._keys) if key in candidates] if candidates else ()
-        import numpy as np
-
-        keys, wanted = np.frombuffer(self._keys, np.uint64), np.fromiter(candidates, np.uint64, len(candidates))
-        # Most rows have no such key, which their slots say.
-        is_used = np.zeros(_SLOT_MASK + 1, np.bool_)
-        is_used[wanted & np.uint64(_SLOT_MASK)] = True
-        likely = np.flatnonzero(is_used[keys & np.uint64(_SLOT_MASK)])
-        rows: list[int] = likely[np.isin(keys[likely], wanted)].tolist()
-        return rows
 
     def spot(self, index: int) -> str:
         """Return where a record stands, as ``file:line``."""
@@ -259,7 +198,7 @@ class EqualKeys:
             Problem(message, pointer),
             self._file(index),
             self._lines[index],
-            self._names.get(index, ""),
+            self._ids[index],
             other=(self._file(first), self._lines[first]),
             group=self._keys[index].to_bytes(8, "big"),
         )

@@ -50,10 +50,7 @@ def unknown_category(record: Record, settings: Settings) -> Iterator[Problem]:
     yield Problem(f"category {record.category!r} is not in curate.toml; {hint}", pointer)
 
 
-_LIKELY = {
-    "given": "billing", "proposed": "returns", "given_probability": 0.02, "proposed_probability": 0.91,
-    "num_near": 5, "num_agreeing": 4,
-}  # fmt: skip
+_LIKELY = {"given": "billing", "proposed": "returns", "given_probability": 0.02, "proposed_probability": 0.91}
 _FITTING = {"given": "billing", "proposed": "returns", "given_probability": 0.55, "proposed_probability": 0.31}
 
 
@@ -64,16 +61,11 @@ def suspect_label(doubt: Doubt, _settings: Settings) -> Iterator[Problem]:
     A label is a category, and the answer where those of a category are few. Two models that learn the labels from the
     words of all other records give this one another label, at least twenty times as likely. Findings come surest first,
     and of each label no more than confident learning counts as wrong (Northcutt et al. 2021); nobody is named where the
-    models are no better than always naming the commonest label. Each says how sure they are, and what label the records
-    most like it have. Words are read, not meaning: where two labels are close it is often wrong itself. Look at
-    each, from the first on; nothing is ever changed by it. It needs the extra [quality] and takes seconds, so it runs
-    only where it is selected by its own code or name, as in `curate validate --select L405`. `curate quality --sort
-    suspect` shows the texts too.
+    models are no better than always naming the commonest label. Each says how sure they are. Words are
+    read, not meaning: where two labels are close it is often wrong itself. Look at each, from the first on; nothing is
+    ever changed by it. It needs the extra [quality] and takes seconds, so it runs only where it is selected by its own
+    code or name, as in `curate validate --select L405`. `curate quality --sort suspect` shows the texts too.
     """
     if doubt.proposed_probability > doubt.given_probability:
         given, proposed = f"{doubt.given_probability:.2f}", f"{doubt.proposed_probability:.2f}"
-        nearest = f"; {doubt.num_agreeing} of the {doubt.num_near} nearest records are {doubt.proposed!r}"
-        yield Problem(
-            f"{doubt.of} {doubt.given!r} ({given}) looks like {doubt.proposed!r} ({proposed})"
-            f"{nearest if doubt.num_near else ''}"
-        )
+        yield Problem(f"{doubt.of} {doubt.given!r} ({given}) looks like {doubt.proposed!r} ({proposed})")

@@ -118,5 +118,5 @@ def _suspects(records: Sequence[Record], project: Project | None) -> tuple[list[
             f"{suspect.given} ({suspect.given_probability:.2f})",
             f"{suspect.proposed} ({suspect.proposed_probability:.2f})",
         )
-        ranked.append((suspect.doubt, records[suspect.index], f"says {given}, looks like {proposed}"))
+        ranked.append((suspect.certainty, records[suspect.row], f"says {given}, looks like {proposed}"))
     return ranked, render_suspects(suspects)

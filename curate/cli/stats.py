@@ -17,7 +17,7 @@ from curate.cli._visible import records_of
 
 if TYPE_CHECKING:
     from curate.base.record import Json
-    from curate.checks.quality import Grouping, Histogram, MeasuredRow, QualityOverview
+    from curate.checks.quality import CategoryRow, Grouping, Histogram, QualityOverview
 
 _MOST_BARS = 12
 _MOST_EFFECTS = 8
@@ -54,7 +54,7 @@ def command(
     """
 
     from curate.base.storage import write_atomic
-    from curate.checks.quality import QualityOverview, RecordColumns, html_page
+    from curate.checks.quality import QualityOverview, html_page
     from curate.checks.quality.languages import SAMPLE_SIZE
     from curate.project.records import Records
 
@@ -71,8 +71,8 @@ def command(
         num_waiting = sum(1 for _ in waiting(project.data))
         console.talk(f"{num_waiting:,} of them wait for approval; see `curate list --where status:waiting`")
     # The splits of the last dataset are the ones that a trainer sees.
-    columns = RecordColumns(records, project.data.pins() if project else {}, Records.of(records).figures())
-    view = QualityOverview(columns, sample_size=None if languages == "all" else SAMPLE_SIZE)
+    pins, size = project.data.pins() if project else {}, None if languages == "all" else SAMPLE_SIZE
+    view = QualityOverview(records, pins, sample_size=size, figures=Records.of(records).figures())
     if form == "jsonl":
         for row in view.measured_categories:
             print_json(_flat(row))
@@ -88,7 +88,7 @@ def command(
     return Exit.OK
 
 
-def _flat(row: MeasuredRow) -> dict[str, Json]:
+def _flat(row: CategoryRow) -> dict[str, Json]:
     fields = asdict(row)
     splits = fields.pop("splits")
     return {"category": fields.pop("category"), "records": fields.pop("records"), **splits, **fields}

@@ -12,7 +12,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
 import jsonschema_rs
 import pytest
@@ -20,12 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.base.intervals import wilson
-from curate.base.record import Record, Source, Split
+from curate.base.record import Record, Source
 from curate.base.tables import bar, bars, bins
 from curate.checks.quality import (
     Grouping,
     QualityOverview,
-    RecordColumns,
     cramers_v,
     eta_squared,
     evenness,
@@ -139,33 +138,9 @@ def test_eta_squared_against_anova() -> None:
 def test_a_category_that_comes_from_one_source_is_seen() -> None:
     records = [record(n, category="ab"[n % 2], source="xy"[n % 2]) for n in range(60)]
     records += [record(60 + n, "long answer " * 90, category="c", source="x") for n in range(30)]
-    told = {(one.left, one.right): one.strength for one in QualityOverview(RecordColumns(records, {})).effects}
+    told = {(one.left, one.right): one.strength for one in QualityOverview(records, {}).effects}
     assert told["category", "source"] == "large"
     assert told["category", "completion length"] == "large"
-
-
-def no_texts(*_rows: int) -> Never:
-    """Stand for texts that nobody may ask for."""
-    raise LookupError("a text was asked for")
-
-
-def textless(records: list[Record], pins: dict[str, Split]) -> RecordColumns:
-    columns = RecordColumns(records, pins)
-    columns.completion = columns.completions = no_texts  # type: ignore[method-assign]
-    return columns
-
-
-def test_counts_and_lengths_ask_for_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Nor where records come from, and whether their language can be told.
-    for name in ("source_of", "identifiable_part"):
-        monkeypatch.setattr(f"curate.checks.quality.{name}", None)
-    records = [record(n, "y" * n, category="ab"[n % 2]) for n in range(1, 6)]
-    view = QualityOverview(textless(records, {"1": "test"}))
-    assert [(row.category, row.records, row.median_completion) for row in view.categories] == [("a", 2, 3), ("b", 3, 3)]
-    assert (view.whole.longest_completion, view.whole.splits["test"], view.whole.splits["none"]) == (5, 1, 4)
-    for figure in ("measured_categories", "measured_whole", "histograms"):
-        with pytest.raises(LookupError):
-            getattr(QualityOverview(textless(records, {})), figure)
 
 
 GERMAN = (
@@ -175,7 +150,7 @@ ENGLISH = "That is not the case, and the invoice is sent with the parcel, though
 
 
 def languages(records: list[Record], size: int | None) -> Grouping:
-    view = QualityOverview(RecordColumns(records, {}), sample_size=size)
+    view = QualityOverview(records, {}, sample_size=size)
     return next(grouping for grouping in view.groupings if grouping.name == "language")
 
 
@@ -238,7 +213,7 @@ def test_declared_languages_weigh_no_more_than_others_where_they_are_compared() 
     records += [replace(record(1200 + n, ENGLISH, category="a"), meta={"language": "en"}) for n in range(200)]
 
     def effect(size: int | None) -> float:
-        effects = QualityOverview(RecordColumns(records, {}), sample_size=size).effects
+        effects = QualityOverview(records, {}, sample_size=size).effects
         return next(one.size for one in effects if (one.left, one.right) == ("category", "language"))
 
     assert effect(200) == pytest.approx(effect(None), abs=0.1)
@@ -284,16 +259,16 @@ def test_suspects_are_the_planted_errors_and_clusters_stay_whole() -> None:
     planted = set(rng.sample(range(300), 12))
     noisy = [rng.choice([t for t in topics if t != label]) if n in planted else label for n, label in enumerate(labels)]
     found = find_suspects(texts, noisy, [str(n) for n in range(300)])
-    named = {one.index for one in found.suspects}
+    named = {one.row for one in found.suspects}
     assert named <= planted
     assert len(named) >= 11
-    assert all(one.proposed == labels[one.index] for one in found.suspects)
-    assert found.suspects == sorted(found.suspects, key=lambda one: -one.doubt)
+    assert all(one.proposed == labels[one.row] for one in found.suspects)
+    assert found.suspects == sorted(found.suspects, key=lambda one: -one.certainty)
     # A wrong record whose copies are all just as wrong is betrayed only when the whole cluster is judged unseen.
     copies = [texts[0]] * 20 + texts
     wrong = ["account"] * 20 + labels
     together = find_suspects(copies, wrong, ["same"] * 21 + [str(n) for n in range(1, 300)])
-    assert set(range(20)) <= {one.index for one in together.suspects}
+    assert set(range(20)) <= {one.row for one in together.suspects}
 
 
 def test_records_without_text_make_no_class_thick_enough() -> None:
@@ -325,7 +300,7 @@ def test_planted_errors_in_real_intents(shared: Path) -> None:
         for n, row in enumerate(rows)
     ]
     found = find_suspects([row["text"] for row in rows], labels, [str(n) for n in range(len(rows))])
-    hits = sum(one.index in planted for one in found.suspects)
+    hits = sum(one.row in planted for one in found.suspects)
     assert hits / len(planted) > 0.9
     assert hits / len(found.suspects) > 0.9
 
@@ -344,7 +319,7 @@ class Tags(HTMLParser):
 def test_the_page_fetches_nothing_and_escapes_names() -> None:
     hostile = '<script>alert(1)</script>"\x1b[2J\u202e'
     records = [record(n, category=hostile, source=hostile) for n in range(5)] + [record(9, category="b")]
-    page = html_page(QualityOverview(RecordColumns(records, {})), hostile)
+    page = html_page(QualityOverview(records, {}), hostile)
     tags = Tags()
     tags.feed(page)
     assert "script" not in tags.tags

@@ -31,7 +31,7 @@ class Size(NamedTuple):
 CEILINGS = {
     "curate": Size(401, 233, 0),
     "curate/base": Size(13_541, 9_587, 0),
-    "curate/checks": Size(67_293, 44_703, 594),
+    "curate/checks": Size(65_936, 43_750, 594),
     "curate/cli": Size(53_603, 37_622, 0),
     "curate/formats": Size(63_831, 44_300, 0),
     "curate/jsonl": Size(10_176, 7_250, 0),
@@ -52,7 +52,7 @@ CEILINGS = {
     "train/pipeline": Size(24_332, 17_143, 0),
     "train/recipe": Size(4_894, 3_644, 0),
     "train/report": Size(30_636, 21_710, 1_150),
-    "tests": Size(684_119, 450_201, 0),
+    "tests": Size(683_812, 450_005, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60
 MAX_LINES_OF_A_FILE = 700

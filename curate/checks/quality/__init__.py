@@ -6,12 +6,12 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 from curate.base.console import visible
 from curate.base.record import SPLITS, Json, Record, Split, source_of
@@ -21,11 +21,6 @@ from curate.checks.quality.languages import SAMPLE_SIZE, LanguageSample, RecordL
 from curate.checks.repetition import READ, repetition, words_of
 
 _SENTENCE = re.compile(r"[.!?…。！？]+(?:\s|$)|\n+")
-# The same for ASCII, a byte for each kind of character: what ends a sentence, white space, a part of a word.
-_KINDS = bytes(
-    ord("." if char in ".!?" else "\n" if char == "\n" else " " if char.isspace() else "a" if char.isalnum() else "-")
-    for char in map(chr, range(128))
-).ljust(256)
 _FEWEST_WORDS = 20
 _LONG_WORD = 6
 
@@ -44,89 +39,14 @@ def lix(text: str, words: list[str] | None = None) -> float | None:
     words = words_of(text) if words is None else words
     if len(words) < _FEWEST_WORDS:
         return None
-    if text.isascii():
-        kinds = text.encode().translate(_KINDS)
-        parts = kinds.replace(b". ", b"\n").replace(b".\n", b"\n").split(b"\n")
-        num_sentences = sum(b"a" in part[:READ] for part in parts)
-    elif any(unicodedata.category(word[0]) == "Lo" for word in words[:_FEWEST_WORDS]):
+    if any(unicodedata.category(word[0]) == "Lo" for word in words[:_FEWEST_WORDS]):
         return None
-    else:
-        num_sentences = sum(bool(words_of(part)) for part in _SENTENCE.split(text))
+    num_sentences = sum(bool(words_of(part)) for part in _SENTENCE.split(text))
     return len(words) / max(1, num_sentences) + 100 * sum(len(word) > _LONG_WORD for word in words) / len(words)
 
 
 # Id, category, own split, and the characters of prompt and completion of a record.
 Figures = tuple[str, str, Split | None, int, int]
-
-
-class RecordDetails(NamedTuple):
-    """What is asked of records beside counts and lengths, a value each and in their order."""
-
-    source: list[str]
-    """Where the records come from, see `source_of`."""
-    annotator: list[str]
-    """As ``meta.annotator`` names them, "" where it does not."""
-    language: list[str]
-    """As ``meta.language`` declares it, "" where it does not."""
-    is_identifiable: list[bool]
-    """Whether a language can be told that is not declared."""
-
-
-class RecordColumns:
-    """What is asked of records, a value each and in their order: the border to wherever they are read from.
-
-    For counts and lengths they are gone through once, however many they are; what somebody asks for later is read
-    again.
-    """
-
-    id: Sequence[str]
-    """No two are the same."""
-    category: Sequence[str]
-    """ "" where a record has none."""
-    split: Sequence[str]
-    """In the newest dataset, else as the record says; "" where it has none yet."""
-    prompt_chars: Sequence[int]
-    """Lengths of the prompts in characters."""
-    completion_chars: Sequence[int]
-    """Lengths of what `completion` has, in characters."""
-
-    def __init__(
-        self, records: Sequence[Record], pins: Mapping[str, Split], figures: Iterable[Figures] | None = None
-    ) -> None:
-        """Take the columns of ``records``; ``pins`` is the split that each has in the newest dataset.
-
-        ``figures`` are those of the records, where they are had for less than the records themselves.
-        """
-        self._records = records
-        if figures is None:
-            figures = (
-                (record.id, record.category, record.split, len(record.prompt), len(_measured_text(record)))
-                for record in records
-            )
-        columns: Iterable[tuple[Any, ...]] = zip(*figures, strict=True) if len(records) else ((),) * 5
-        self.id, self.category, splits, self.prompt_chars, self.completion_chars = columns
-        self.split = [pins.get(name) or split or "" for name, split in zip(self.id, splits, strict=True)]
-
-    @cached_property
-    def details(self) -> RecordDetails:
-        """The columns that not every figure asks for."""
-        details = RecordDetails([], [], [], [])
-        for record in self._records:
-            declared = _text(record.meta.get("language"))
-            details.source.append(source_of(record))
-            details.annotator.append(_text(record.meta.get("annotator")))
-            details.language.append(declared)
-            text = "" if declared else identifiable_part(_measured_text(record))
-            details.is_identifiable.append(bool(text))
-        return details
-
-    def completion(self, row: int) -> str:
-        """Return a text that is measured; a raw text counts as completion. It may be read again from its line."""
-        return _measured_text(self._records[row])
-
-    def completions(self) -> Iterator[str]:
-        """Yield all of them."""
-        return map(_measured_text, self._records)
 
 
 def _measured_text(record: Record) -> str:
@@ -173,16 +93,10 @@ class CategoryRow:
     longest_prompt: int
     median_completion: int
     longest_completion: int
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredRow(CategoryRow):
-    """A category with what was measured of its completions; None where the measures say nothing about any of them."""
-
-    median_repetition: float | None
-    """Share of the word 4-grams that repeat an earlier one, 0 to 1."""
-    median_lix: float | None
-    """LIX: about 20 is a children's book, 40 a newspaper, 60 a law."""
+    median_repetition: float | None = None
+    """Share of the word 4-grams that repeat an earlier one, 0 to 1; None where it was not measured, or says nothing."""
+    median_lix: float | None = None
+    """LIX: about 20 is a children's book, 40 a newspaper, 60 a law; None as above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +110,29 @@ class Histogram:
 
 
 class QualityOverview:
-    """A data set in numbers. Each is counted when it is first asked for: what is not shown costs nothing."""
+    """A data set in numbers. Each is counted when it is first asked for: what is not shown costs nothing.
 
-    def __init__(self, columns: RecordColumns, *, sample_size: int | None = SAMPLE_SIZE) -> None:
-        """Take the columns; at most ``sample_size`` texts have their language identified, with None all of them."""
-        self._columns = columns
-        self._sample_size = sample_size
+    ``pins`` is the split that each record has in the newest dataset. At most ``sample_size`` texts have their language
+    identified, with None all of them. ``figures`` are those of the records, where they are had for less than these.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        pins: Mapping[str, Split],
+        *,
+        sample_size: int | None = SAMPLE_SIZE,
+        figures: Iterable[Figures] | None = None,
+    ) -> None:
+        self._records, self._sample_size = records, sample_size
+        if figures is None:
+            figures = (
+                (record.id, record.category, record.split, len(record.prompt), len(_measured_text(record)))
+                for record in records
+            )
+        columns: Iterable[tuple[Any, ...]] = zip(*figures, strict=True) if len(records) else ((),) * 5
+        self._ids, self._categories, splits, self._prompt_chars, self._completion_chars = columns
+        self._splits = [pins.get(name) or split or "" for name, split in zip(self._ids, splits, strict=True)]
 
     def as_json(self) -> dict[str, Json]:
         """Return all of it, as `schemas/stats.schema.json` says."""
@@ -216,23 +147,21 @@ class QualityOverview:
     @cached_property
     def categories(self) -> list[CategoryRow]:
         """The categories by name, in counts and lengths."""
-        return [self._row(name, rows) for name, rows in self._rows_by_category.items()]
+        return [self._row(name, rows) for name, rows in sorted(_rows_by(self._categories).items())]
 
     @cached_property
     def whole(self) -> CategoryRow:
         """All records as if they were one category, "all"."""
-        return self._row("all", range(len(self._columns.category)))
+        return self._row("all", range(len(self._ids)))
 
     @cached_property
-    def measured_categories(self) -> list[MeasuredRow]:
+    def measured_categories(self) -> list[CategoryRow]:
         """The same as `categories`, with measures of the texts."""
-        return [
-            self._measured(row, rows)
-            for row, rows in zip(self.categories, self._rows_by_category.values(), strict=True)
-        ]
+        rows = sorted(_rows_by(self._categories).items())
+        return [self._measured(row, some) for row, (_, some) in zip(self.categories, rows, strict=True)]
 
     @cached_property
-    def measured_whole(self) -> MeasuredRow:
+    def measured_whole(self) -> CategoryRow:
         """The same as `whole`, with measures of the texts."""
         return self._measured(self.whole, range(self.whole.records))
 
@@ -263,11 +192,9 @@ class QualityOverview:
             pairs = [(a, b) for a, b in both if a and b]
             if len(pairs) > 1:
                 results.append(_effect(left, right, cramers_v(pairs), "Cramér's V", (0.1, 0.3, 0.5)))
-        numbers: dict[str, Sequence[float | None]] = {
-            "prompt length": [math.log1p(length) for length in self._columns.prompt_chars],
-            "completion length": [math.log1p(length) for length in self._columns.completion_chars],
-            "repetition": self._texts_measured[0],
-            "readability": self._texts_measured[1],
+        numbers = {
+            name: [math.log1p(value or 0) for value in values] if unit == "characters" else values
+            for name, (unit, values) in self._measures.items()
         }
         for name in names:
             groups = [rows for value, rows in _rows_by(self._properties[name]).items() if value]
@@ -280,71 +207,63 @@ class QualityOverview:
     @cached_property
     def histograms(self) -> list[Histogram]:
         """How lengths and measures are spread."""
-        spreads: Sequence[tuple[str, str, Sequence[float | None]]] = (
-            ("prompt length", "characters", self._columns.prompt_chars),
-            ("completion length", "characters", self._columns.completion_chars),
-            ("repetition", "share of 4-grams", self._texts_measured[0]),
-            ("readability", "LIX", self._texts_measured[1]),
-        )
         histograms = []
-        for name, unit, values in spreads:
+        for name, (unit, values) in self._measures.items():
             known = _known(values, range(len(values)))
             histograms.append(Histogram(name, unit, bins(known), len(values) - len(known)))
         return histograms
 
     @cached_property
-    def _rows_by_category(self) -> dict[str, list[int]]:
-        return dict(sorted(_rows_by(self._columns.category).items()))
-
-    @cached_property
     def _properties(self) -> dict[str, Sequence[str]]:
         """Category, source, annotator, language and split of each record; "" where it has none, or is not compared."""
-        columns = self._columns
         return {
-            "category": columns.category,
-            "source": columns.details.source,
-            "annotator": columns.details.annotator,
+            "category": self._categories,
+            "source": [source_of(record) for record in self._records],
+            "annotator": [_text(record.meta.get("annotator")) for record in self._records],
             "language": self._languages.comparable,
-            "split": columns.split,
+            "split": self._splits,
         }
 
     @cached_property
     def _languages(self) -> RecordLanguages:
-        columns, details = self._columns, self._columns.details
+        declared = [_text(record.meta.get("language")) for record in self._records]
+        is_identifiable = [
+            not own and bool(identifiable_part(_measured_text(record)))
+            for own, record in zip(declared, self._records, strict=True)
+        ]
+        # A text may be read again from its line.
         return RecordLanguages(
-            columns.id, details.language, details.is_identifiable, columns.completion, self._sample_size
+            self._ids, declared, is_identifiable, lambda row: _measured_text(self._records[row]), self._sample_size
         )
 
     @cached_property
-    def _texts_measured(self) -> tuple[list[float | None], list[float | None]]:
-        """Repetition and readability of each completion."""
+    def _measures(self) -> dict[str, tuple[str, Sequence[float | None]]]:
+        """The lengths of each record and what is measured of its completion, by name, with the unit."""
         repetitions, lixes = [], []
-        for text in self._columns.completions():
+        for text in map(_measured_text, self._records):
             words = words_of(text)
             repetitions.append(repetition(text, words))
             lixes.append(lix(text, words))
-        return repetitions, lixes
+        return {
+            "prompt length": ("characters", self._prompt_chars),
+            "completion length": ("characters", self._completion_chars),
+            "repetition": ("share of 4-grams", repetitions),
+            "readability": ("LIX", lixes),
+        }
 
     def _row(self, name: str, rows: Sequence[int]) -> CategoryRow:
-        columns = self._columns
         prompts, completions = (
-            [lengths[row] for row in rows] or [0] for lengths in (columns.prompt_chars, columns.completion_chars)
+            [lengths[row] for row in rows] or [0] for lengths in (self._prompt_chars, self._completion_chars)
         )
-        splits = Counter(map(columns.split.__getitem__, rows))
-        return CategoryRow(
-            name,
-            len(rows),
-            {**{split: splits[split] for split in SPLITS}, "none": splits[""]},
-            int(median(prompts)),
-            max(prompts),
-            int(median(completions)),
-            max(completions),
-        )
+        splits = Counter(map(self._splits.__getitem__, rows))
+        by_split: dict[str, int] = {split: splits[split] for split in SPLITS} | {"none": splits[""]}
+        lengths = (number for some in (prompts, completions) for number in (int(median(some)), max(some)))
+        return CategoryRow(name, len(rows), by_split, *lengths)
 
-    def _measured(self, row: CategoryRow, rows: Sequence[int]) -> MeasuredRow:
-        repetitions, lixes = (_known(values, rows) for values in self._texts_measured)
-        return MeasuredRow(
-            **asdict(row),
+    def _measured(self, row: CategoryRow, rows: Sequence[int]) -> CategoryRow:
+        repetitions, lixes = (_known(self._measures[name][1], rows) for name in ("repetition", "readability"))
+        return replace(
+            row,
             median_repetition=median(repetitions) if repetitions else None,
             median_lix=median(lixes) if lixes else None,
         )

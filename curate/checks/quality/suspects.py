@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from itertools import chain, islice
-from typing import Any, Literal
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.console import one_line
+from curate.base.intervals import wilson
 from curate.base.record import Finding, Record, missing_extra
 from curate.base.tables import counted
 from curate.checks import Doubt
@@ -49,10 +49,6 @@ _BAYES_WEIGHT, _BAYES_PRIOR = 1 / 3, 0.1
 _TIMES = 20
 # Share of a category's records whose answers are common ones, from which these are labels.
 _CLOSED = 0.9
-# Neighbours that are asked, for the first suspects.
-_NUM_NEAR, _MOST_EXPLAINED = 5, 500
-# Of the normal distribution at 0.95: what a lower bound is that far below.
-_QUANTILE = 1.6449
 
 
 @dataclass(frozen=True)
@@ -118,18 +114,6 @@ class Classifier:
         probabilities = self._out_of_sample(class_numbers, len(classes), has_bayes=has_bayes)
         probabilities[self._is_blank] = 0.0
         return Predictions(classes, sorted(thin), rows, class_numbers[rows], probabilities)
-
-    def nearest(self, texts: Sequence[int], rows: NDArray[np.int64]) -> Iterator[list[int]]:
-        """Yield for each of ``texts`` the five among ``rows`` that are most like it, by the cosine of their features.
-
-        Those of its own cluster are not asked, nor those that share nothing with it. It is for after a `judge`.
-        """
-        among = self._features[rows].T.tocsr()
-        for text in texts:
-            alike = (self._features[text] @ among).tocoo()
-            order = np.argsort(-alike.data, kind="stable")
-            others = (int(row) for row in rows[alike.col[order]] if self.clusters[row] != self.clusters[text])
-            yield list(islice(others, _NUM_NEAR))
 
     def _out_of_sample(
         self, class_numbers: NDArray[np.int64], num_classes: int, *, has_bayes: bool
@@ -232,32 +216,10 @@ def _thin(labels: Sequence[str], folds: Sequence[int]) -> set[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
-    """A record whose label looks wrong: what it says, what the model says, and both probabilities."""
-
-    index: int
-    given: str
-    proposed: str
-    given_probability: float
-    proposed_probability: float
-    num_near: int = 0
-    """Of the records most like it, how many were asked; none beyond the first 500 suspects."""
-    num_agreeing: int = 0
-    """How many of those have the proposed label."""
-    of: Literal["category", "completion"] = "category"
-    """What the label is of the record."""
-
-    @property
-    def doubt(self) -> float:
-        """The probability of the proposed label if it is one of the two, 0.5 to 1; records are ranked by it."""
-        return self.proposed_probability / max(self.proposed_probability + self.given_probability, _TINY)
-
-
-@dataclass(frozen=True, slots=True)
 class Suspects:
     """The suspects, surest first; how many records were judged, and the classes too small to judge."""
 
-    suspects: list[Suspect]
+    suspects: list[Doubt]
     num_predicted: int
     thin: list[str]
     num_wrong: int
@@ -286,23 +248,15 @@ def find_suspects(texts: Sequence[str], labels: Sequence[str], clusters: Sequenc
     predictions = classifier.judge(labels, has_bayes=True)
     if not predictions.classes:
         return Suspects([], 0, predictions.thin, 0, 0.0, 0.0, is_telling=False)
-    is_telling = _is_telling(predictions)
+    # By the lower bound of its accuracy.
+    num, commonest = len(predictions.rows), float(np.bincount(predictions.given).max() / len(predictions.rows))
+    is_telling = wilson(predictions.num_right, num)[0] > commonest
     suspects, num_wrong = _suspects(predictions) if is_telling else ([], 0)
-    first = suspects[:_MOST_EXPLAINED]
-    near = classifier.nearest([suspect.index for suspect in first], predictions.rows)
-    explained = [_explained(suspect, rows, labels) for suspect, rows in zip(first, near, strict=True)]
-    return Suspects(
-        explained + suspects[_MOST_EXPLAINED:],
-        len(predictions.rows),
-        predictions.thin,
-        num_wrong,
-        predictions.accuracy,
-        _commonest(predictions),
-        is_telling=is_telling,
-    )
+    thin, accuracy = predictions.thin, predictions.accuracy
+    return Suspects(suspects, num, thin, num_wrong, accuracy, commonest, is_telling=is_telling)
 
 
-def _suspects(predictions: Predictions) -> tuple[list[Suspect], int]:
+def _suspects(predictions: Predictions) -> tuple[list[Doubt], int]:
     """Return the suspects, and how many labels are wrong by the estimate."""
     given, probabilities = predictions.given, predictions.probabilities[predictions.rows]
     indices = np.arange(len(given))
@@ -319,19 +273,15 @@ def _suspects(predictions: Predictions) -> tuple[list[Suspect], int]:
         if left[given[row]] > 0 and top[row] > 0:
             left[given[row]] -= 1
             suspects.append(
-                Suspect(
-                    int(predictions.rows[row]),
+                Doubt(
                     predictions.classes[given[row]],
                     predictions.classes[likely[row]],
                     float(own[row]),
                     float(top[row]),
+                    row=int(predictions.rows[row]),
                 )
             )
     return suspects, round(float(wrong.sum()))
-
-
-def _explained(suspect: Suspect, near: Sequence[int], labels: Sequence[str]) -> Suspect:
-    return replace(suspect, num_near=len(near), num_agreeing=sum(labels[row] == suspect.proposed for row in near))
 
 
 def _num_wrong(given: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -352,17 +302,6 @@ def _num_wrong(given: NDArray[np.int64], probabilities: NDArray[np.float64]) -> 
     right = np.maximum(joint.diagonal(), 1)
     wrong = joint.sum(axis=1) - joint.diagonal()
     return np.asarray(wrong / (wrong + right) * counts)
-
-
-def _is_telling(predictions: Predictions) -> bool:
-    """Whether the model's accuracy is above the share of the commonest label: by its 95 % lower bound (Wilson 1927)."""
-    n, p, z2 = len(predictions.rows), predictions.accuracy, _QUANTILE**2
-    low = (p + z2 / (2 * n) - _QUANTILE * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
-    return low > _commonest(predictions)
-
-
-def _commonest(predictions: Predictions) -> float:
-    return float(np.bincount(predictions.given).max() / len(predictions.given))
 
 
 def suspects_of(records: Sequence[Record], settings: DedupeSettings) -> Suspects:
@@ -386,11 +325,11 @@ def suspects_of(records: Sequence[Record], settings: DedupeSettings) -> Suspects
     for rows in _closed(records):
         asked = [f"{records[row].prompt}\n{records[row].text}" for row in rows]
         part = find_suspects(asked, [records[row].completion for row in rows], [clusters[row] for row in rows])
-        moved = [replace(suspect, index=rows[suspect.index], of="completion") for suspect in part.suspects]
+        moved = [suspect._replace(row=rows[suspect.row], of="completion") for suspect in part.suspects]
         parts.append(replace(part, suspects=moved))
     num = sum(part.num_predicted for part in parts)
     return Suspects(
-        sorted(chain.from_iterable(part.suspects for part in parts), key=lambda suspect: -suspect.doubt),
+        sorted(chain.from_iterable(part.suspects for part in parts), key=lambda suspect: -suspect.certainty),
         num,
         parts[0].thin,
         sum(part.num_wrong for part in parts),
@@ -442,12 +381,8 @@ def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tup
     suspects = suspects_of(list(with_unique_ids(records)), settings.dedupe)
     findings = []
     for rank, suspect in enumerate(suspects.suspects, start=1):
-        record = records[suspect.index]
+        record = records[suspect.row]
         path = shape.view.paths.get(suspect.of)
-        doubt = Doubt(
-            suspect.given, suspect.proposed, suspect.given_probability, suspect.proposed_probability,
-            suspect.num_near, suspect.num_agreeing, suspect.of,
-        )  # fmt: skip
         for check in checks:
             assert check.on_doubt, "it is a check of doubts"
             findings += [
@@ -455,6 +390,6 @@ def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tup
                     check.code, check.name, check.severity, problem.message, record.source.file, record.source.line,
                     record=record.id, pointer=pointer_of(path) if path else "", rank=rank,
                 )
-                for problem in check.on_doubt(doubt, settings)
+                for problem in check.on_doubt(suspect, settings)
             ]  # fmt: skip
     return findings, render_suspects(suspects)
