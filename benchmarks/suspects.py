@@ -41,7 +41,7 @@ NUM_NEAR = 3
 _BEFORE = """
 import json, sys
 from curate.checks.quality.suspects import find_suspects
-print(json.dumps([one.row for one in find_suspects(*json.load(sys.stdin)).suspects]))
+print(json.dumps([one.index for one in find_suspects(*json.load(sys.stdin)).suspects]))
 """
 HEAD = (
     "| data | errors | method | suspects | precision | recall | at 50 | at 200 | CPU s |\n"

@@ -63,14 +63,14 @@ def contract(name: str) -> str:
         hint = f"Known: {', '.join(NAMES)}."
         raise CurateError("E904 no-such-file", f"no model stands behind a schema {name!r}", hint)
     make, module, title = _SOURCES[name]
-    schema = _tidied(make(), _notes(module))
+    schema = _tidied(make(), notes_of(module))
     return json.dumps({"$schema": _DIALECT, "title": title, **schema}, indent=2, ensure_ascii=False) + "\n"
 
 
-def _notes(module: ModuleType) -> dict[str, str]:
-    """Return the docstring of each of the module's classes, and the string that follows each annotated field, by name.
+def notes_of(module: ModuleType) -> dict[str, str]:
+    """Return the docstring of each class of a module, and as CLASS.FIELD the string below each annotated field.
 
-    No field is called as a class is.
+    Fields of a class that others are made from, whose name begins with _, are ``.FIELD``.
     """
     notes: dict[str, str] = {}
     for node in ast.walk(ast.parse(inspect.getsource(module))):
@@ -79,14 +79,10 @@ def _notes(module: ModuleType) -> dict[str, str]:
         if doc := ast.get_docstring(node):
             notes[node.name] = doc
         for item, after in pairwise(node.body):
-            if (
-                isinstance(item, ast.AnnAssign)
-                and isinstance(item.target, ast.Name)
-                and isinstance(after, ast.Expr)
-                and isinstance(after.value, ast.Constant)
-                and isinstance(after.value.value, str)
-            ):
-                notes[item.target.id.rstrip("_")] = inspect.cleandoc(after.value.value)
+            match item, after:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    owner = "" if node.name.startswith("_") else node.name
+                    notes[f"{owner}.{name.rstrip('_')}"] = inspect.cleandoc(text)
     return notes
 
 
@@ -102,7 +98,8 @@ def _tidied(node: Json, notes: dict[str, str]) -> Json:
     tidy: dict[str, Json] = {}
     for key, part in node.items():
         if key == "properties":
-            tidy[key] = {name: _described(name, _tidied(inner, notes), notes) for name, inner in part.items()}
+            owner = node.get("title", "")
+            tidy[key] = {name: _described(owner, name, _tidied(inner, notes), notes) for name, inner in part.items()}
         elif key == "$defs":
             tidy[key] = {name: _tidied(inner, notes) for name, inner in part.items()}
         elif key in ("default", "const", "enum", "required"):
@@ -112,5 +109,6 @@ def _tidied(node: Json, notes: dict[str, str]) -> Json:
     return tidy
 
 
-def _described(name: str, schema: Json, notes: dict[str, str]) -> Json:
-    return {"description": notes[name], **schema} if name in notes and "description" not in schema else schema
+def _described(owner: str, name: str, schema: Json, notes: dict[str, str]) -> Json:
+    note = notes.get(f"{owner}.{name}") or notes.get(f".{name}")
+    return {"description": note, **schema} if note and "description" not in schema else schema

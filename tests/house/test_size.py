@@ -35,7 +35,7 @@ CEILINGS = {
     "curate/cli": Size(53_603, 37_622, 0),
     "curate/formats": Size(63_831, 44_300, 0),
     "curate/jsonl": Size(10_176, 7_250, 0),
-    "curate/project": Size(83_202, 56_788, 0),
+    "curate/project": Size(82_928, 56_693, 0),
     "curate/scale": Size(3_415, 2_271, 0),
     "curate/schema": Size(27_262, 19_148, 0),
     "curate/sessions": Size(83_312, 56_863, 0),

@@ -126,13 +126,13 @@ class CheckSettings(_SettingsPart):
     ignore: list[str] = field(default_factory=list)
     """Codes, names or code prefixes not to run."""
     severity: dict[str, Severity] = field(default_factory=dict)
-    """Severity by code or name, in place of the check's own."""
+    """Severity by code or name, in place of the check's own, e.g. Q204 = "error"."""
     tolerance: dict[str, Tolerance] = field(default_factory=dict)
-    """By code or name: findings within the tolerance are counted and shown and do not fail; above it they all do."""
+    """By code or name, how many findings may stand; above it all of them fail. E.g. Q203 = { max_rate = 0.01 }."""
     per_path: dict[str, Scope] = field(default_factory=dict)
     """Other rules for files by glob (*, ?, ** across folders) from the workspace down, e.g. "data/legacy/*.jsonl"."""
     per_category: dict[str, Scope] = field(default_factory=dict)
-    """Other rules for records by category."""
+    """Other rules for records by category, e.g. jokes = { ignore = ["Q206"] }."""
     baseline: str = ""
     """Path, inside the workspace, of a file of old findings that are counted and do not fail; see --update-baseline."""
     max_chars: int = field(default=32_000, metadata={"gt": 0})
@@ -152,7 +152,7 @@ class DedupeSettings(_SettingsPart):
     threshold: float = field(default=0.7, metadata={"gt": 0, "le": 1})
     """Jaccard similarity from which two records are near duplicates."""
     ngram: int = field(default=3, metadata={"gt": 0, "le": 64})
-    """Words a shingle."""
+    """Words in a row that are compared as one (FineWeb: 5, with threshold 0.75)."""
     encoder: str = ""
     """Folder of a sentence-embedding model, to find texts of the same meaning too; needs the extra `semantic`."""
     semantic_threshold: float = field(default=0.95, metadata={"gt": 0, "le": 1})
@@ -178,7 +178,7 @@ class SplitSettings(_SettingsPart):
     """How records are divided."""
 
     seed: int | None = field(default=None, metadata={"ge": -(2**63), "le": 2**63 - 1})
-    """Needed before anything is split; `curate init` writes one."""
+    """The same seed gives the same division, and adding records moves nobody; without one nothing is divided."""
     # TOML has lists alone.
     ratios: tuple[float, float, float] = field(default=(0.8, 0.1, 0.1), metadata={"strict": False})
     """Shares of train, validation and test."""
@@ -242,7 +242,7 @@ class LabelSettings(_SettingsPart):
     """What annotators are asked, and who answers what."""
 
     questions: list[Question] = field(default_factory=list)
-    """The questions; empty asks for the category."""
+    """The questions, e.g. [{ name = "quality", values = ["good", "poor"] }]; empty asks for the category."""
     annotators: list[str] = field(default_factory=list)
     """Who shares the work; while nobody is named, each record asks whoever comes until it has its answers."""
     overlap: float = field(default=0.0, metadata={"ge": 0, "le": 1})
@@ -310,7 +310,7 @@ class EvalSettings(_SettingsPart):
     """What a training run is asked about the records beside their categories."""
 
     slices: list[str] = field(default_factory=list)
-    """Fields by whose values answers are compared too: a JSON pointer, "label.QUESTION", "source" or "tokens"."""
+    """Fields by whose values answers are compared too: a JSON pointer, "label.QUESTION", "source", "tokens"."""
 
     def __post_init__(self) -> None:
         if len(set(self.slices)) != len(self.slices):
