@@ -9,7 +9,8 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -24,7 +25,7 @@ from curate.base.resources import shipped
 from curate.base.storage import digest_of
 from curate.base.tables import padded, width_of
 from curate.formats.dataset import FILE_NAME, row_of
-from curate.jsonl import Entry, JsonFault, read_entries, strict_loads
+from curate.jsonl import JsonFault, pointer_of, strict_loads
 from curate.project.data import ProjectData
 from curate.project.fold import RecordState
 from curate.schema import build_validator
@@ -41,13 +42,13 @@ MEAN = "MEAN"
 
 _RECORDS = ("run.json", EVALUATION_FILE, "series.json")
 
-Outcome = Literal["fixed", "broken", "still-wrong", "ok", "unscored"]
-_OUTCOMES = ("fixed", "broken", "still-wrong", "ok", "unscored")
-
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What training did to one record: likelihood (nats, summed) and score in [0, 1], base against tuned."""
+    """What training did to one record, base against tuned, as a line of feedback.jsonl says it.
+
+    Likelihoods are in nats, summed; scores in [0, 1].
+    """
 
     id: str
     split: Literal["train", "validation"]
@@ -56,8 +57,8 @@ class Outcomes:
     nll_tuned: float
     score_base: float | None
     score_tuned: float | None
-    verdict: Outcome
-    completion: str | None
+    verdict: str
+    completion: str | None = None
     """What the tuned model answered; validation records only."""
     digest: str = ""
     """That of what the record said, as `standing_of` needs it; empty where an earlier version wrote it."""
@@ -217,12 +218,34 @@ def read_results(folder: Path) -> Results:
         raise CurateError("E918 bad-report", f"{path}: {error}", hint) from error
     except JsonFault as fault:
         raise CurateError("E918 bad-report", f"{path}: {fault.message}") from fault
-    schema = strict_loads((shipped("schemas") / "report.schema.json").read_bytes())
-    violation = next(iter(build_validator(schema, {}).iter_errors(report)), None)
-    if violation is not None:
-        pointer = "/" + "/".join(map(str, violation.instance_path))
-        raise CurateError("E918 bad-report", f"{path}: {pointer}: {one_line(violation.message, 120)}")
-    return Results(folder, report, list(_outcomes(folder / FEEDBACK_FILE)))
+    if fault_text := _violation("report", report):
+        raise CurateError("E918 bad-report", f"{path}: {fault_text}")
+    names = [field.name for field in fields(Outcomes)]
+    rows = (row | {"completion": row.get("completion_tuned")} for row in _feedback(folder))
+    return Results(folder, report, [Outcomes(**{name: row[name] for name in names if name in row}) for row in rows])
+
+
+def _violation(name: str, value: Json) -> str:
+    """Return the first thing that the schema ``name`` does not allow in ``value``, "" where there is none."""
+    error = next(iter(_validator(name).iter_errors(value)), None)
+    return f"{pointer_of(error.instance_path)}: {one_line(error.message, 120)}" if error else ""
+
+
+@cache
+def _validator(name: str) -> Any:
+    return build_validator(strict_loads((shipped("schemas") / f"{name}.schema.json").read_bytes()), {})
+
+
+def _feedback(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield what a run says of each record it may name."""
+
+    def parse(line: bytes) -> dict[str, Any]:
+        row = strict_loads(line)
+        if fault := _violation("feedback", row):
+            raise ValueError(fault)
+        return dict(row)
+
+    return _parsed_lines(folder / FEEDBACK_FILE, parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,17 +264,10 @@ def read_dynamics(folder: Path) -> dict[str, RecordDynamics]:
     Raises:
         CurateError: E918 with the line that is not what feedback has there.
     """
-    # Only those who sort by it need it.
-    import orjson
-
-    def parse(line: bytes) -> tuple[str, RecordDynamics] | None:
-        row = orjson.loads(line)
-        if row["split"] != "train" or "confidence" not in row:
-            return None
-        spread = None if row["variability"] is None else float(row["variability"])
-        return str(row["id"]), RecordDynamics(float(row["confidence"]), spread, row.get("digest", ""))
-
-    return dict(_parsed_lines(folder / FEEDBACK_FILE, parse))
+    return {
+        row["id"]: RecordDynamics(row["confidence"], row["variability"], row.get("digest", ""))
+        for row in _feedback(folder) if row["split"] == "train" and "confidence" in row
+    }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,11 +293,9 @@ def read_answers(folder: Path, side: Literal["base", "tuned"]) -> dict[str, Mode
         row = json.loads(line)
         if row["split"] != "validation":
             return None
-        text = row[side]["text"]
-        category, cluster, reference = (str(row[name]) for name in ("category", "cluster", "reference"))
+        about = row["category"], row["cluster"], row["reference"]
         score = row[side]["scores"].get(row["metric"])
-        text = None if text is None else str(text)
-        return str(row["id"]), ModelAnswer(category, cluster, reference, text, score, row.get("digest") or "")
+        return row["id"], ModelAnswer(*about, row[side]["text"], score, row.get("digest") or "")
 
     return dict(_parsed_lines(folder / PREDICTIONS_FILE, parse))
 
@@ -352,73 +366,20 @@ def report_findings(results: Results, manifest: Path | None) -> list[Finding]:
     findings = []
     trained_on = (results.report["run"].get("digests") or {}).get("dataset", "")
     if manifest is not None and trained_on != sha256(read_file(manifest, most=MOST_DOCUMENT)).hexdigest():
-        findings.append(
-            _finding(
-                results,
-                "R601",
-                "stale-report",
-                f"the run saw another dataset than {manifest.parent.name}",
-                "Train again on the latest dataset.",
-            )
-        )
+        message = f"the run saw another dataset than {manifest.parent.name}"
+        findings.append(("R601", "stale-report", message, "Train again on the latest dataset."))
     for row in results.categories:
         if row["verdict"] == "regressed":
             before, after = row["base"]["value"], row["tuned"]["value"]
-            findings.append(
-                _finding(
-                    results,
-                    "R602",
-                    "category-got-worse",
-                    f"{row['category']}: {row['metric']} went from {before:.3f} to {after:.3f}",
-                    "Look at its worst records with `curate report`.",
-                )
-            )
-    return findings
-
-
-def _finding(results: Results, code: str, name: str, message: str, fix: str) -> Finding:
-    return Finding(code, name, "warning", message, str(results.folder / REPORT_FILE), fix=fix)
+            message = f"{row['category']}: {row['metric']} went from {before:.3f} to {after:.3f}"
+            findings.append(("R602", "category-got-worse", message, "Look at its worst records with `curate report`."))
+    file = str(results.folder / REPORT_FILE)
+    return [Finding(code, name, "warning", message, file, fix=fix) for code, name, message, fix in findings]
 
 
 def _badness(outcome: Outcomes) -> tuple[float, float]:
     """Sort the lowest score first; records without a score come by likelihood, after those that are plainly wrong."""
     return (0.5 if outcome.score_tuned is None else outcome.score_tuned, -outcome.nll_tuned)
-
-
-def _outcomes(path: Path) -> Iterator[Outcomes]:
-    if not path.is_file():
-        raise CurateError("E918 bad-report", f"{path} is missing", "Evaluate the run again with `train eval`.")
-    for entry in read_entries(path):
-        if not isinstance(entry, Entry):
-            # A run without records that may come back writes an empty file.
-            if entry.code == "S121":
-                return
-            raise CurateError("E918 bad-report", f"{path}:{entry.line}: {entry.message}")
-        try:
-            yield _outcome(entry.value)
-        except (KeyError, TypeError, ValueError) as error:
-            location = f"{path}:{entry.line.source.line}"
-            raise CurateError("E918 bad-report", f"{location}: {error} is missing or has the wrong type") from error
-
-
-def _outcome(line: dict[str, Any]) -> Outcomes:
-    if line["split"] not in ("train", "validation"):
-        raise ValueError(f"the split {line['split']!r}")
-    if line["verdict"] not in _OUTCOMES:
-        raise ValueError(f"the verdict {line['verdict']!r}")
-    scores = [None if line[key] is None else float(line[key]) for key in ("score_base", "score_tuned")]
-    return Outcomes(
-        str(line["id"]),
-        line["split"],
-        str(line["category"]),
-        float(line["nll_base"]),
-        float(line["nll_tuned"]),
-        scores[0],
-        scores[1],
-        line["verdict"],
-        line.get("completion_tuned"),
-        line.get("digest", ""),
-    )
 
 
 def render_scores(results: Results) -> list[str]:

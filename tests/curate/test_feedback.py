@@ -14,8 +14,9 @@ from train.data.dataset import open_dataset
 
 
 def line(name, score, nll=1.0, split="validation", **more):
+    said = {"completion_tuned": "no"} if split == "validation" else {}
     return {"id": name, "split": split, "category": "billing", "nll_base": 2.0, "nll_tuned": nll, "score_base": 1.0,
-            "score_tuned": score, "verdict": "broken", "completion_tuned": "no", **more}  # fmt: skip
+            "score_tuned": score, "verdict": "broken", **said, **more}  # fmt: skip
 
 
 def make_run(folder, said, lines):
@@ -133,5 +134,5 @@ def test_bad_reports_are_refused(tmp_path, make_report, text):
 def test_missing_feedback_is_told(tmp_path, make_report):
     folder = make_run(tmp_path / "a", make_report(), [])
     (folder / "feedback.jsonl").unlink()
-    with pytest.raises(CurateError, match="is missing"):
+    with pytest.raises(CurateError, match="feedback"):
         read_results(folder)

@@ -200,6 +200,7 @@ def run_with_answers(make_workspace, make_report):
         for number, name in enumerate([*wrong, made.rows["test"][0]["id"]])
     ]  # fmt: skip
     rows.append(rows[0] | {"id": made.rows["train"][0]["id"], "split": "train"})
+    del rows[-1]["completion_tuned"]
     feedback = folder / "feedback.jsonl"
     feedback.write_text("".join(json.dumps(row) + "\n" for row in rows))
     side = {"text": "the base says", "nll": 2.0, "num_bytes": 3, "num_tokens": 2, "stopped": True, "scores": {}}
