@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from itertools import chain, count
 from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
@@ -109,8 +110,7 @@ def read_schema_set(path: Path, root: Path) -> tuple[Json, str, SchemaSet]:
     # Following a reference may add others at the end.
     for reference in schema_set.references:
         _follow(schema_set, *reference)
-    _refuse_loops(schema_set, path)
-    schema_set.depth = _affordable_depth(schema_set, schema)
+    schema_set.depth = _affordable_depth(schema_set, schema, _in_order(schema_set, path))
     if schema_set.depth < _LEAST_DEPTH:
         message = "its references and choices multiply to too much work for one value"
         raise bad_schema(path, "schema-cost", message, "Name each definition once where it is needed.")
@@ -210,43 +210,26 @@ def _follow(schema_set: SchemaSet, owner: Path, steps: Steps, base: str, referen
     _read(schema_set, path, uri)
 
 
-def _refuse_loops(schema_set: SchemaSet, path: Path) -> None:
-    """Refuse references that come back to where they began while looking at the same value: they decide nothing."""
-    done: set[int] = set()
-    for document in schema_set.documents.values():
-        for start in _all_schemas(document):
-            if id(start) not in done and _has_loop(schema_set, start, done):
-                message = "a $ref comes back to itself without looking deeper into the value"
-                raise bad_schema(path, "schema-recursion", message)
+def _in_order(schema_set: SchemaSet, path: Path) -> list[_Node]:
+    """Return every schema after those that look at the same value as it does.
 
-
-def _all_schemas(document: Json) -> Iterator[dict[str, Json]]:
-    stack = [document]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, dict):
-            yield node
-            stack.extend(part for _, part, _ in subschemas(node))
-
-
-def _has_loop(schema_set: SchemaSet, start: dict[str, Json], done: set[int]) -> bool:
-    """Depth-first search over the steps that stay at the same value; ``done`` holds nodes known to lead nowhere."""
-    on_path: set[int] = set()
-    stack: list[tuple[dict[str, Json], bool]] = [(start, False)]
-    while stack:
-        node, is_left = stack.pop()
-        if is_left:
-            on_path.discard(id(node))
-            done.add(id(node))
-            continue
-        if id(node) in on_path:
-            return True
-        if id(node) in done:
-            continue
-        on_path.add(id(node))
-        stack.append((node, True))
-        stack.extend((part, False) for part in _same_value(schema_set, node))
-    return False
+    Raises:
+        CurateError: E903, a reference comes back to where it began at the same value, so that it decides nothing.
+    """
+    nodes: dict[int, _Node] = {}
+    below: dict[int, list[int]] = {}
+    waiting = [document for document in schema_set.documents.values() if isinstance(document, dict)]
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in nodes:
+            same = list(_same_value(schema_set, node))
+            nodes[id(node)], below[id(node)] = node, [id(part) for part in same]
+            waiting += same + [part for _, part, _ in subschemas(node) if isinstance(part, dict)]
+    try:
+        return [nodes[name] for name in TopologicalSorter(below).static_order()]
+    except CycleError as error:
+        message = "a $ref comes back to itself without looking deeper into the value"
+        raise bad_schema(path, "schema-recursion", message) from error
 
 
 def _same_value(schema_set: SchemaSet, node: dict[str, Json]) -> Iterator[dict[str, Json]]:
@@ -267,67 +250,34 @@ def _parts(node: dict[str, Json]) -> Iterator[tuple[str, dict[str, Json]]]:
             yield (str(steps[1]) if steps[0] in _INNER_MAP - {"patternProperties"} else "*"), part
 
 
-def _affordable_depth(schema_set: SchemaSet, root: Json) -> int:
-    """Return how many levels of a value ``root`` can be asked about within `_MOST_PATHS`, at most `MAX_DEPTH`."""
-    # No reference of the schema comes back to itself at the same value. The worst value is assumed: at each level the
-    # key that most of the schema looks at.
-    if not isinstance(root, dict):
-        return MAX_DEPTH
-    totals, steps = _levels(schema_set, root)
-    paths = dict(totals)
+def _affordable_depth(schema_set: SchemaSet, root: Json, order: Sequence[_Node]) -> int:
+    """Return how many levels of a value ``root`` can be asked about within `_MOST_PATHS`, at most `MAX_DEPTH`.
+
+    ``order`` has every schema after those that look at the same value.
+    """
+    # The worst value is assumed: at each level the key that most of the schema looks at.
+    steps = [(id(node), list(_parts(node)), list(map(id, _same_value(schema_set, node)))) for node in order]
+    paths = dict.fromkeys(map(id, order), 0)
     for depth in range(MAX_DEPTH + 1):
-        if paths[id(root)] > _MOST_PATHS:
-            return depth - 1
+        # By key, the paths of a schema at a part of the value, under "" those at the value itself.
+        ways: dict[int, Counter[str]] = {}
+        for name, parts, same in steps:
+            ways[name] = Counter({"": 1})
+            for key, below in parts:
+                ways[name][key] += paths[id(below)]
+            for part in same:
+                ways[name].update(ways[part])
         deeper = {
-            node: total + max(sum(times * paths[below] for below, times in ways.items()) for ways in steps[node])
-            for node, total in totals.items()
+            name: by_key.pop("") + by_key.pop("*", 0) + max(by_key.values(), default=0)
+            for name, by_key in ((name, Counter(ways[name])) for name in ways)
         }
-        # A schema that ends looks no deeper; to go on to `MAX_DEPTH` took a tenth of a small `curate validate`.
+        if deeper.get(id(root), 0) > _MOST_PATHS:
+            return depth - 1
+        # A schema that ends looks no deeper.
         if deeper == paths:
             break
         paths = deeper
     return MAX_DEPTH
-
-
-def _levels(schema_set: SchemaSet, root: _Node) -> tuple[dict[int, int], dict[int, list[Counter[int]]]]:
-    """Return, for each schema that a value of its own reaches, its paths at that value and, by key, its ways down."""
-    totals: dict[int, int] = {}
-    steps: dict[int, list[Counter[int]]] = {}
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        if id(node) in totals:
-            continue
-        times = _times(schema_set, node)
-        totals[id(node)] = sum(number for _, number in times)
-        by_key: dict[str, Counter[int]] = {"*": Counter()}
-        for part, number in times:
-            for key, below in _parts(part):
-                by_key.setdefault(key, Counter())[id(below)] += number
-                waiting.append(below)
-        anywhere = by_key.pop("*")
-        steps[id(node)] = [anywhere, *(ways + anywhere for ways in by_key.values())]
-    return totals, steps
-
-
-def _times(schema_set: SchemaSet, start: _Node) -> list[tuple[_Node, int]]:
-    """Return the schemas that look at the same value as ``start``, each with the number of ways that lead to it."""
-    order: list[_Node] = []
-    visited: set[int] = set()
-    stack: list[tuple[_Node, bool]] = [(start, False)]
-    while stack:
-        node, is_left = stack.pop()
-        if is_left:
-            order.append(node)
-        elif id(node) not in visited:
-            visited.add(id(node))
-            stack.append((node, True))
-            stack.extend((part, False) for part in _same_value(schema_set, node))
-    times = Counter({id(start): 1})
-    for node in reversed(order):
-        for part in _same_value(schema_set, node):
-            times[id(part)] += times[id(node)]
-    return [(node, times[id(node)]) for node in order]
 
 
 def depth_of(value: Json) -> int:

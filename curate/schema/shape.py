@@ -61,12 +61,9 @@ class Shape:
         """Says whether the schema allows a value. A pattern that hits the engine's limit counts as not valid."""
         # Asked a million times: what a shape does not need stays out of the way of the engine's own answer.
         is_allowed: Callable[[Json], bool] = self._validator.is_valid
-        if self.schema_set.depth < MAX_DEPTH:
-            return lambda value: self._is_affordable(value) and is_allowed(value) and not any(self._misfits(value))
-        is_fit = self.view.fitness() if self.is_own and self.view else None
-        if is_fit:
-            return lambda value: is_allowed(value) and (type(value) is not dict or is_fit(value))
-        return is_allowed
+        if self.schema_set.depth == MAX_DEPTH and not (self.is_own and self.view):
+            return is_allowed
+        return lambda value: self._is_affordable(value) and is_allowed(value) and not any(self._misfits(value))
 
     def problems(self, value: Json, *, show_values: bool = False) -> list[Problem]:
         """Return one problem for each rule that ``value`` breaks, sorted by place; none hold data unless asked for.
@@ -114,21 +111,6 @@ class Shape:
         """Whether the engine can be asked: some recursive schemas take twice as long for each level of the value."""
         limit = self.schema_set.depth
         return limit >= MAX_DEPTH or depth_of(value) <= limit
-
-    def explain(self, value: Json) -> list[str]:
-        """Return what the jsonschema library says about ``value``, for people: its messages quote the data."""
-        # It is a second opinion: by its Python patterns it can disagree with `is_valid`.
-        from jsonschema import validators
-        from referencing import Registry
-        from referencing.jsonschema import DRAFT202012
-
-        # The registry holds the project's documents and fetches nothing.
-        documents = self.schema_set.documents.items()
-        registry = Registry().with_resources((uri, DRAFT202012.create_resource(schema)) for uri, schema in documents)
-        uri = next(uri for uri, schema in documents if schema is self.schema)
-        validator = validators.validator_for(self.schema)({"$ref": uri}, registry=registry)
-        errors = sorted(validator.iter_errors(value), key=lambda error: error.json_path)
-        return [f"{error.json_path}: {one_line(error.message, 500)}" for error in errors]
 
     @cached_property
     def record(self) -> Callable[[Mapping[str, Json], Source], Record]:

@@ -240,15 +240,6 @@ class View:
             messages = (*start, {"role": "user", "content": prompt})
         return (*messages, *answer), PART_JOINT.join(text_of(turn) for other in others for turn in other.messages)
 
-    def fitness(self) -> Callable[[Mapping[str, Json]], bool]:
-        """Return what says quickly whether a line has no `misfits`."""
-        fields = [*self.paths.items(), *(("prompt", path) for path in self.prompt)]
-        if self.has_answers or any(part.isdecimal() for _, parts in fields for part in parts):
-            # Such a part can be the place in a list, which a schema of the line would have to spell out.
-            return lambda value: not any(self.misfits(value))
-        is_fit: Callable[[Mapping[str, Json]], bool] = _line_fits(fields)
-        return is_fit
-
     def misfits(self, value: Mapping[str, Json]) -> Iterator[Problem]:
         """Yield what stands at a place of the view and cannot be what the view says it is."""
         # The shipped schemas leave nothing to say; a schema of one's own can allow a number where the answer should be.
@@ -464,20 +455,5 @@ def unanswered(messages: Sequence[Mapping[str, Json]]) -> Sequence[Mapping[str, 
 @cache
 def _fits(name: str) -> Callable[[Json], bool]:
     """Return the function that says whether a value may stand at the place called ``name``."""
-    return _compiled(_SCHEMAS[name])
-
-
-def _line_fits(fields: Sequence[tuple[str, Sequence[str]]]) -> Callable[[Mapping[str, Json]], bool]:
-    """Return the function that says of a whole line whether each of the named ``fields`` holds what may stand there."""
-    root: dict[str, Any] = {}
-    for name, parts in fields:
-        node = root
-        for part in parts:
-            node = node.setdefault("properties", {}).setdefault(part, {})
-        node.setdefault("allOf", []).append(_SCHEMAS[name])
-    return _compiled(root)
-
-
-def _compiled(schema: dict[str, Json]) -> Callable[[Json], bool]:
     # By draft 4, 1.0 is no integer; ids are compared by their spelling.
-    return jsonschema_rs.Draft4Validator(schema).is_valid
+    return jsonschema_rs.Draft4Validator(_SCHEMAS[name]).is_valid

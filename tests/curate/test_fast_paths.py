@@ -153,12 +153,10 @@ def test_the_engine_agrees_on_what_may_stand_at_each_place(line: dict[str, Any],
     value = {"a": {"b": line}} if is_nested else line
     misfits = [problem.pointer.removeprefix(prefix + "/") for problem in view.misfits(value)]
     assert set(misfits) == {name for name in line if not is_wanted(name, line[name])}
-    is_fit = view.fitness()
-    assert is_fit(value) is (not misfits)
 
 
 def test_a_place_in_a_list_is_looked_at_too() -> None:
-    is_fit = View({"prompt": "/turns/0", "completion": "/turns/1"}).fitness()
-    assert is_fit({"turns": ["Due?", "On the 5th."]})
-    assert not is_fit({"turns": ["Due?", 5]})
-    assert is_fit({"turns": []})
+    view = View({"prompt": "/turns/0", "completion": "/turns/1"})
+    assert not any(view.misfits({"turns": ["Due?", "On the 5th."]}))
+    assert any(view.misfits({"turns": ["Due?", 5]}))
+    assert not any(view.misfits({"turns": []}))

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from curate.base.record import CurateError, Source
-from curate.schema import LimitProblem, Shape, load_shape, shape_names
+from curate.schema import LimitProblem, Shape, load_shape
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 HERE = Source("a.jsonl", 1)
@@ -161,13 +161,6 @@ def test_values_are_shown_when_asked_and_harmless() -> None:
     assert "\x1b" not in problem.message
 
 
-def test_the_explanation_agrees_with_the_verdict() -> None:
-    for name in shape_names():
-        shape = load_shape(name)
-        for value in (*shape.schema["examples"], *shape.schema["x-counterexamples"]):
-            assert bool(shape.explain(value)) != shape.is_valid(value)
-
-
 def refusal(folder: Path, schema: Any) -> str:
     with pytest.raises(CurateError) as caught:
         own(folder, schema)
@@ -262,7 +255,7 @@ def test_nothing_is_fetched(tmp_path: Path) -> None:
     refusal(tmp_path, {"$ref": f"http://127.0.0.1:{port}/a.json"})
     refusal(tmp_path, {"$schema": f"http://127.0.0.1:{port}/meta"})
     shape = own(tmp_path, {"properties": {"a": {"const": {"$ref": f"http://127.0.0.1:{port}/b.json"}}}})
-    shape.explain({"a": 1})
+    assert not shape.is_valid({"a": 1})
     listener.join()
     server.close()
     assert seen == []
@@ -276,7 +269,6 @@ def test_files_of_the_project_may_refer_to_one_another(tmp_path: Path) -> None:
     )
     assert shape.is_valid({"a": {"w": "x"}})
     assert said(shape, {"a": {"w": ""}}) == [("/a/w", "must have at least 1 character, and has 0")]
-    assert shape.explain({"a": {"w": ""}})
 
 
 def test_recursion_that_looks_deeper_is_welcome(tmp_path: Path) -> None:

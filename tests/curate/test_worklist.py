@@ -32,7 +32,9 @@ def outcome(name, category, said, *, split="validation", verdict="still-wrong", 
 
 
 def train_outcome(name, category, confidence):
-    row = outcome(name, category, None, split="train", epochs=2, confidence=confidence, variability=0.1, correctness=0.5)
+    row = outcome(
+        name, category, None, split="train", epochs=2, confidence=confidence, variability=0.1, correctness=0.5
+    )
     del row["completion_tuned"]
     return row
 

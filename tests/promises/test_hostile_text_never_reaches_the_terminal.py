@@ -78,7 +78,7 @@ VERBS: list[list[str]] = [
     ["dedupe", "DIR"],
     ["split", "DIR"],
     ["label", "DIR", "--plain", "--all", "--by", "ana"],
-    ["validate", "DIR", "--explain"],
+    ["validate", "DIR", "--show-values"],
     ["drop", f"r2{HOSTILE}", "DIR", "--reason", HOSTILE, "--by", "ana"],
     ["log", "DIR", f"r2{HOSTILE}"],
     ["export", "DIR"],

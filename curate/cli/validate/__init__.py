@@ -64,7 +64,6 @@ class ReportName(click.Choice):  # type: ignore[type-arg]  # generic since click
 @click.option("--format", "format_", type=ReportName(), default="text", show_default=True, help="How to print.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the findings to this file.")
 @click.option("--exit-zero", is_flag=True, help="Exit 0 even if something fails.")
-@click.option("--explain", is_flag=True, help="Add a second opinion on broken lines; it quotes the data.")
 @click.option("--statistics", is_flag=True, help="Print counts by check in place of the findings.")
 @click.option("--show-values", is_flag=True, help="Show values of the data, which may be personal or secret.")
 @engine_options

@@ -46,7 +46,6 @@ class Options:
     format_: str
     output: Path | None
     exit_zero: bool
-    explain: bool
     statistics: bool
     show_values: bool
     jobs: int

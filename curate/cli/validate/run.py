@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 from collections import Counter
@@ -19,7 +18,7 @@ import click
 
 from curate.base import console
 from curate.base.file_guard import MOST_DOCUMENT, read_file
-from curate.base.record import CurateError, Exit, Finding
+from curate.base.record import CurateError, Exit
 from curate.base.registry import use_plugins
 from curate.base.storage import write_atomic
 from curate.base.tables import counted
@@ -39,7 +38,6 @@ from curate.cli._visible import visible_findings
 from curate.cli.rule import catalogue
 from curate.cli.validate.inputs import Inputs, Options, chosen_shape, gathered, shared_out
 from curate.formats.reports import Page, all_format_names, format_names, render, with_source
-from curate.jsonl import strict_loads
 from curate.project.validation import Lengths, Validation, label_search
 from curate.schema import Shape
 from curate.schema.settings import FILE_NAME, root_of
@@ -47,8 +45,6 @@ from curate.schema.settings import FILE_NAME, root_of
 if TYPE_CHECKING:
     from curate.checks.fixes import FixedFile
 
-_SECONDS = 2.0
-_NUM_LINES = 20
 _MAX_LINES = 5
 
 _NOT_DATA = frozenset({".curate", "dataset", "runs"})
@@ -76,8 +72,6 @@ def run(options: Options) -> Exit:
                 f"{console.one_line(str(shape.path))} has no x-record, so its own rules were checked and nothing else"
             )
         _print(options, inputs, verdict)
-        if options.explain:
-            explain(shape, inputs, verdict.findings)
     for line in summary(verdict):
         console.talk(line)
     if inputs.root and (hint := label_search(inputs.root, inputs.settings, str(inputs.root))):
@@ -242,34 +236,6 @@ def summary(verdict: Verdict) -> Iterator[str]:
         verb = "is" if verdict.num_mended == 1 else "are"
         gone = f"{counted(verdict.num_mended, 'finding')} of the baseline {verb} gone"
         yield f"{gone}: --update-baseline makes it smaller"
-
-
-def explain(shape: Shape, inputs: Inputs, findings: Sequence[Finding]) -> None:
-    """Tell what the jsonschema library says of the first lines that break the schema, each within two seconds.
-
-    Its patterns are Python's and may never end; a signal stops them, because the matcher looks for signals.
-    """
-
-    def stop(_number: int, _frame: object) -> None:
-        raise TimeoutError
-
-    # The library is slow and its patterns may never end: a few lines are enough for a second opinion.
-    broken = [finding for finding in findings if finding.code == "S102"][:_NUM_LINES]
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
-        for (file, number), raw in raw_lines(inputs.files, broken, root=inputs.folder).items():
-            console.talk(f"{console.visible(inputs.named(file))}:{number}: jsonschema says")
-            signal.setitimer(signal.ITIMER_REAL, _SECONDS)
-            try:
-                messages = shape.explain(strict_loads(raw))
-            except (TimeoutError, RecursionError, re.error) as error:
-                messages = [f"no answer: {type(error).__name__}"]
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            for line in messages or ["nothing is wrong; the engines disagree"]:
-                console.talk(f"  {line}")
-    finally:
-        signal.signal(signal.SIGALRM, before)
 
 
 def _repair(options: Options, inputs: Inputs, shape: Shape) -> int:
