@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from typing import NamedTuple
 
 from curate.base.patterns import lazy_pattern
@@ -31,17 +32,11 @@ def sensitive_spans(text: str, never: re.Pattern[str] | None = None) -> list[Sen
     if never:
         ranked = [(rank, span) for rank, span in ranked if not never.search(text, span.start, span.end)]
     taken: list[Sensitive] = []
-    for rank in (0, 1):
-        chosen: list[Sensitive] = []
-        others = iter([*taken, Sensitive("", len(text) + 1, len(text) + 1)])
-        other, end = next(others), 0
-        for span in sorted((span for of, span in ranked if of == rank), key=lambda span: (span.start, -span.end)):
-            while other.end <= span.start:
-                other = next(others)
-            if span.start >= end and span.end <= other.start:
-                chosen.append(span)
-                end = span.end
-        taken = sorted([*taken, *chosen], key=lambda span: span.start)
+    for _, span in sorted(ranked, key=lambda pair: (pair[0], pair[1].start, -pair[1].end)):
+        index = bisect(taken, span.start, key=lambda other: other.start)
+        is_after = index == 0 or taken[index - 1].end <= span.start
+        if is_after and (index == len(taken) or span.end <= taken[index].start):
+            taken.insert(index, span)
     return taken
 
 

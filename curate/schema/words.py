@@ -172,40 +172,17 @@ def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword
 
 
 def _wanted_items(holder: Json, document: Json) -> str:
-    """Say how many items of which kind the schema ``holder`` wants a list to contain."""
+    """Say how many items the schema ``holder`` wants a list to contain, by the title of what it asks for."""
     rules: Mapping[str, Json] = holder if isinstance(holder, dict) else {}
-    noun, more = _item_words(rules.get("contains"), document)
-    least, most = rules.get("minContains", 1), rules.get("maxContains")
-    if most is not None:
-        span = "" if least == most else f"{least} to "
-        return f"must hold {span}{_count(most, noun)}{more}"
-    article = "an" if noun[0] in "aeiou" else "a"
-    return f"{article} {noun}{more} is missing" if least == 1 else f"must hold at least {_count(least, noun)}{more}"
-
-
-def _item_words(schema: Json, document: Json) -> tuple[str, str]:
-    """Return what an item that fits ``schema`` is called, and what is special about it."""
+    schema = rules.get("contains")
     if isinstance(schema, dict) and str(schema.get("$ref", "")).startswith("#/"):
         schema = at(document, parts_of(schema["$ref"][1:]))
-    if not isinstance(schema, dict):
-        return "item", " that the schema asks for"
-    types = schema.get("type", "object")
-    said = _listed_values(schema) or _either([types] if isinstance(types, str) else types)
-    noun, features = "item", [] if said == _TYPES["object"] else [f" that is {said}"]
-    for name in dict.fromkeys([*schema.get("properties", ()), *schema.get("required", ())]):
-        value = _listed_values(schema.get("properties", {}).get(name))
-        if name == "role" and value:
-            noun = value.replace('"', "") + " turn"
-        elif value or name in schema.get("required", ()):
-            features.append(f" with {one_line(name, 60)!r} {value}".rstrip())
-    return noun, " and".join(features)
-
-
-def _listed_values(schema: Json) -> str:
-    """Return the values that a schema lists in words, empty where it lists none."""
-    rules: Mapping[str, Json] = schema if isinstance(schema, dict) else {}
-    options = [rules["const"]] if "const" in rules else rules.get("enum", [])
-    return _joined([_value_text(option) for option in options[:_MOST_OPTIONS]]) if options else ""
+    title = schema.get("title") if isinstance(schema, dict) else None
+    wanted = one_line(str(title or "an item that the schema asks for"), 60)
+    least, most = rules.get("minContains", 1), rules.get("maxContains")
+    if most is None:
+        return f"{wanted} is missing" if least == 1 else f"must hold {wanted} at least {least} times"
+    return f"must hold {wanted} {f'{least} to ' * (least != most)}{_count(most, 'time')}"
 
 
 def _unknown_key(key: str, known: Collection[str]) -> str:
@@ -227,10 +204,7 @@ def _value_text(value: Json) -> str:
 
 
 def _either(types: list[str]) -> str:
-    return _joined([_TYPES[name] for name in sorted(set(types))])
-
-
-def _joined(names: list[str]) -> str:
+    names = [_TYPES[name] for name in sorted(set(types))]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
 
 

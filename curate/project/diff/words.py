@@ -7,7 +7,7 @@ import re
 import textwrap
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 from itertools import groupby, islice
 from operator import itemgetter
@@ -63,6 +63,11 @@ def word_changes(before: str, after: str) -> list[Piece]:
             size = len(gone) if what == "equal" else len(blanks) if come.startswith(blanks) else 0
             pieces += [("same", gone[:size]), ("removed", gone[size:]), ("added", come[size:])]
     pieces.append(("same", before[len(before) - end :]))
+    return _runs(pieces)
+
+
+def _runs(pieces: Iterable[Piece]) -> list[Piece]:
+    """Return ``pieces`` with neighbours of one kind as one, and without those that are empty."""
     runs = groupby((piece for piece in pieces if piece[1]), key=itemgetter(0))
     return [(what, "".join(text for _, text in run)) for what, run in runs]
 
@@ -92,7 +97,8 @@ def shortened(pieces: list[Piece], limit: int) -> Iterator[Piece]:
     left = limit
     for index, (what, text) in enumerate(pieces):
         parts = [(what, text)]
-        if what == "same" and len(text) > 3 * _AROUND:
+        # With nothing else to look at, the beginning says the most.
+        if what == "same" and len(text) > 3 * _AROUND and len(pieces) > 1:
             begin, end = _AROUND * (index > 0), len(text) - _AROUND * (index < len(pieces) - 1)
             parts = [("same", text[:begin]), ("cut", f"{end - begin:,} characters"), ("same", text[end:])]
         for kind, part in parts:
@@ -123,25 +129,16 @@ def sides_of(before: str, after: str, limit: int) -> tuple[Side, Side]:
     ``limit`` is left out; each cut is told by its number of characters.
     """
     pieces = word_changes(before[:MOST_READ], after[:MOST_READ])
-    return (
-        list(_side(pieces, "removed", limit, len(before) - MOST_READ)),
-        list(_side(pieces, "added", limit, len(after) - MOST_READ)),
-    )
+    return _side(pieces, "removed", limit, before), _side(pieces, "added", limit, after)
 
 
-def _side(pieces: list[Piece], own: str, limit: int, num_unread: int) -> Iterator[tuple[Mark, str]]:
-    runs = groupby((piece for piece in pieces if piece[0] in ("same", own) and piece[1]), key=itemgetter(0))
-    mine = [(what, "".join(text for _, text in run)) for what, run in runs]
-    size = sum(len(text) for _, text in mine)
-    if size > limit and len(mine) == 1:
-        # With nothing else to look at, the beginning says the most.
-        mine = [(mine[0][0], mine[0][1][:limit]), ("cut", f"{size - limit:,} characters")]
-    elif size > limit or num_unread > 0:
-        mine = list(shortened(mine, limit))
-    for what, text in mine:
-        yield "changed" if what == own else "cut" if what == "cut" else "same", text
-    if num_unread > 0:
-        yield "cut", f"{num_unread:,} characters that were not compared"
+def _side(pieces: list[Piece], own: str, limit: int, text: str) -> Side:
+    mine = _runs(piece for piece in pieces if piece[0] in ("same", own))
+    parts = mine if len(text) <= min(limit, MOST_READ) else shortened(mine, limit)
+    side: Side = [("changed" if what == own else "cut" if what == "cut" else "same", part) for what, part in parts]
+    if (num_unread := len(text) - MOST_READ) > 0:
+        side.append(("cut", f"{num_unread:,} characters that were not compared"))
+    return side
 
 
 # Of a comment: GitHub takes 65,536 characters.
