@@ -76,7 +76,6 @@ class Sketches:
     """1 where findings about a record are wanted, 0 where only those about it and such a record are."""
     answers: Sequence[AnswerKeys]
     """Of preferences; empty where records are none."""
-    _id_keys: array[int] | None = None
 
     @staticmethod
     def of(sketches: Sequence[Sketch]) -> Sketches:
@@ -99,13 +98,6 @@ class Sketches:
             array("B", b"\x01" * len(ids)),
             answers if answers[0] else (),
         )
-
-    @property
-    def id_keys(self) -> array[int]:
-        """The hash of each id, the same for equal ones within this process."""
-        if self._id_keys is None:
-            self._id_keys = keys_of(self.ids)
-        return self._id_keys
 
     def take(self, rows: Sequence[int]) -> Sketches:
         """Return the sketches ``rows``, in that order."""
@@ -131,7 +123,7 @@ class Sketches:
         return joined if order == list(range(len(order))) else joined.take(order)
 
 
-_COLUMNS = Sketches.__slots__[1:-1]
+_COLUMNS = Sketches.__slots__[1:]
 
 
 def keys_of(names: Iterable[str]) -> array[int]:

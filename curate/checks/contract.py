@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from curate.base.record import CurateError, Problem, Record
+from curate.base.record import CurateError, Json, Problem, Record
 from curate.base.resources import shipped
 from curate.base.tables import counted
-from curate.checks import AnswerTurn, Condition, check, turns
+from curate.checks import AnswerTurn, check, turns
 from curate.checks.language import identified, is_identifiable, other_language
 from curate.jsonl import JsonFault, strict_loads
 from curate.schema.settings import Category, Citations, Settings
@@ -25,38 +25,47 @@ if TYPE_CHECKING:
 _ALIKE = ({"no", "nb", "nn", "da"}, {"hr", "bs", "sr", "sh"}, {"id", "ms"}, {"zh", "wuu", "yue"})
 
 
-def _has_part(*names: str) -> Callable[[Settings], bool]:
-    """Return whether settings have a category with one of these parts in its contract."""
-    return lambda settings: any(getattr(category, name) for category in settings.categories.values() for name in names)
+# Reports what an answer lacks of the contract of its category.
+Report = Callable[[AnswerTurn, Category, Settings], Iterator[Problem]]
 
 
-def _has_contract(*names: str) -> Condition:
-    """Return the records of the categories that have one of these parts in their contract."""
+def _contract_check(
+    code: str, name: str, *parts: str, example: Category, good: Sequence[Json], bad: Sequence[Json]
+) -> Callable[[Report], Report]:
+    """Register a check of the last answer of records whose category has one of ``parts`` in its contract."""
+
+    def has_part(category: Category | None) -> bool:
+        return category is not None and any(getattr(category, part) for part in parts)
 
     def condition(block: RecordBlock, settings: Settings) -> Flags:
-        wanted = {
-            category for category, contract in settings.categories.items() if any(getattr(contract, n) for n in names)
-        }
-        return block.where(category in wanted for category in block.categories)
+        return block.where(has_part(settings.categories.get(category)) for category in block.categories)
 
-    return condition
+    def put(report: Report) -> Report:
+        @wraps(report)
+        def run(record: Record, settings: Settings) -> Iterator[Problem]:
+            category = settings.categories.get(record.category)
+            if category and has_part(category) and (turn := _last_answer(record)):
+                yield from report(turn, category, settings)
 
+        check(
+            code, name, severity="error", condition=condition,
+            speaks_if=lambda settings: any(map(has_part, settings.categories.values())),
+            settings=Settings(categories={"billing": example}).at(shipped("samples")), good=good, bad=bad,
+        )(run)  # fmt: skip
+        return report
 
-def _example(**contract: Any) -> Settings:
-    return Settings(categories={"billing": Category(**contract)}).at(shipped("samples"))
+    return put
 
 
 # The last answer of a record is checked, as the metric `contract` checks the answer of a model in evaluation. An answer
 # that calls tools is not checked, nor is raw text.
 
 
-@check(
+@_contract_check(
     "Q210",
     "completion-breaks-schema",
-    severity="error",
-    condition=_has_contract("schema_"),
-    speaks_if=_has_part("schema_"),
-    settings=_example(schema_="answer.schema.json"),
+    "schema_",
+    example=Category(schema_="answer.schema.json"),
     good=[
         {"instruction": "Due?", "output": '{"answer": "On the 5th.", "sources": [2]}', "category": "billing"},
         {"instruction": "Due?", "output": "On the 5th.", "category": "returns"},
@@ -67,17 +76,14 @@ def _example(**contract: Any) -> Settings:
         {"instruction": "Due?", "output": '```json\n{"answer": "5th", "sources": [2]}\n```', "category": "billing"},
     ],
 )
-def completion_breaks_schema(record: Record, settings: Settings) -> Iterator[Problem]:
+def completion_breaks_schema(turn: AnswerTurn, category: Category, settings: Settings) -> Iterator[Problem]:
     """Report a completion that is not the JSON that the ``schema`` of its category allows.
 
     The completion is read strictly, as a program at the other end would: no code fence, no words around it, no repeated
     keys. There is one finding for each rule that is broken, with the place inside the completion; values are not shown.
     The keyword ``format`` decides nothing here; say what you mean by ``pattern``.
     """
-    category = settings.categories.get(record.category)
-    if category is None or not category.schema_ or (turn := _last_answer(record)) is None:
-        return
-    schema = _schema(settings.root or Path().resolve(), category.schema_, record.category)
+    schema = _schema(settings.root or Path().resolve(), category.schema_, turn.record.category)
     try:
         value = strict_loads(turn.completion.strip().encode("utf-8", "surrogatepass"))
     except JsonFault as fault:
@@ -89,13 +95,12 @@ def completion_breaks_schema(record: Record, settings: Settings) -> Iterator[Pro
         yield Problem(f"the completion breaks its schema{where}: {problem.message}", turn.pointer)
 
 
-@check(
+@_contract_check(
     "Q211",
     "completion-length",
-    severity="error",
-    condition=_has_contract("min_chars", "max_chars"),
-    speaks_if=_has_part("min_chars", "max_chars"),
-    settings=_example(min_chars=4, max_chars=20),
+    "min_chars",
+    "max_chars",
+    example=Category(min_chars=4, max_chars=20),
     good=[
         {"instruction": "Due?", "output": "On the 5th.", "category": "billing"},
         {"instruction": "Due?", "output": "5", "category": "returns"},
@@ -105,15 +110,12 @@ def completion_breaks_schema(record: Record, settings: Settings) -> Iterator[Pro
         {"instruction": "Due?", "output": "It is due on the fifth.", "category": "billing"},
     ],
 )
-def completion_length(record: Record, settings: Settings) -> Iterator[Problem]:
+def completion_length(turn: AnswerTurn, category: Category, settings: Settings) -> Iterator[Problem]:
     """Report a completion that is shorter or longer than ``min_chars`` and ``max_chars`` of its category allow.
 
     Characters are Unicode code points, white space around the text not counted. Where a limit is meant for the model's
     answers, records beyond it teach the model to break it.
     """
-    category = settings.categories.get(record.category)
-    if category is None or not (category.min_chars or category.max_chars) or (turn := _last_answer(record)) is None:
-        return
     length = len(turn.completion.strip())
     if length < category.min_chars:
         yield Problem(f"the completion has {length:,} characters, fewer than {category.min_chars:,}", turn.pointer)
@@ -121,13 +123,11 @@ def completion_length(record: Record, settings: Settings) -> Iterator[Problem]:
         yield Problem(f"the completion has {length:,} characters, more than {category.max_chars:,}", turn.pointer)
 
 
-@check(
+@_contract_check(
     "Q212",
     "completion-language",
-    severity="error",
-    condition=_has_contract("language"),
-    speaks_if=_has_part("language"),
-    settings=_example(language="de"),
+    "language",
+    example=Category(language="de"),
     good=[
         {
             "instruction": "Fällig?",
@@ -146,28 +146,23 @@ def completion_length(record: Record, settings: Settings) -> Iterator[Problem]:
         {"instruction": "Fällig?", "output": "Счёт нужно оплатить до пятого числа месяца.", "category": "billing"},
     ],
 )
-def completion_language(record: Record, settings: Settings) -> Iterator[Problem]:
+def completion_language(turn: AnswerTurn, category: Category, settings: Settings) -> Iterator[Problem]:
     """Report a completion that is clearly not in the ``language`` of its category.
 
     The script of the letters decides, and for seven languages a vote of function words. With the extra ``lang``,
     py3langid judges texts from 100 characters on where it is 99 % sure: so it was of 80 % of 6,680 texts in six
     languages (MGSM, Dolly), and never wrong. Code, addresses and short texts are not judged.
     """
-    category = settings.categories.get(record.category)
-    if category is None or not category.language or (turn := _last_answer(record)) is None:
-        return
     language = other_language(turn.completion, category.language) or _identified(turn.completion, category.language)
     if language:
         yield Problem(f"the language is to be {category.language!r}, but the completion is {language}", turn.pointer)
 
 
-@check(
+@_contract_check(
     "Q213",
     "missing-citation",
-    severity="error",
-    condition=_has_contract("citations"),
-    speaks_if=_has_part("citations"),
-    settings=_example(citations=Citations(pattern=r"\[\d+\]", in_prompt=True)),
+    "citations",
+    example=Category(citations=Citations(pattern=r"\[\d+\]", in_prompt=True)),
     good=[
         {"instruction": "[2] Bills are due on the 5th.\n\nDue?", "output": "On the 5th [2].", "category": "billing"},
         {"instruction": "Due?", "output": "On the 5th.", "category": "returns"},
@@ -177,23 +172,21 @@ def completion_language(record: Record, settings: Settings) -> Iterator[Problem]
         {"instruction": "[2] Bills are due on the 5th.\n\nDue?", "output": "On the 5th [3].", "category": "billing"},
     ],
 )
-def missing_citation(record: Record, settings: Settings) -> Iterator[Problem]:
+def missing_citation(turn: AnswerTurn, category: Category, settings: Settings) -> Iterator[Problem]:
     """Report a completion with fewer citations than its category asks for, or with some that its prompt does not have.
 
     ``citations.pattern`` says what a citation is; with ``in_prompt`` each must stand word for word in the messages
     before the answer. An answer that cites what was not given teaches the model to invent sources. The pattern is
     matched in linear time, so no text can make it hang.
     """
-    category = settings.categories.get(record.category)
-    if category is None or category.citations is None or (turn := _last_answer(record)) is None:
-        return
     wanted = category.citations
-    citations = _citations(wanted.pattern, turn.completion.strip(), record.category)
+    assert wanted, "the category asks for citations"
+    citations = _citations(wanted.pattern, turn.completion.strip(), turn.record.category)
     if len(citations) < wanted.at_least:
         has = f"the completion has {counted(len(citations), 'citation')}"
         yield Problem(f"{has}, fewer than {wanted.at_least:,}", turn.pointer)
     if wanted.in_prompt:
-        given = _prompt_text(record)
+        given = _prompt_text(turn.record)
         lost = sum(citation not in given for citation in citations)
         if lost:
             yield Problem(f"{lost:,} of {len(citations):,} citations do not stand in the prompt", turn.pointer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from curate.checks import DatasetProblem, EqualKeys, Sketches, dataset_check, keys_of
 from curate.schema.settings import Settings
@@ -52,6 +52,43 @@ def _is_invisible(character: str) -> bool:
     return is_selector or character in _BLANK_LETTERS or unicodedata.category(character) == "Cf"
 
 
+class _EqualIds:
+    """Records whose ids are equal, or become so under a fold of their spelling although they are spelled differently.
+
+    ``{}`` in the message becomes the place of the first of all.
+    """
+
+    def __init__(self, message: str, fold: Callable[[str], str], spell: Callable[[str], str] | None = None) -> None:
+        self._message, self._fold, self._spell = message, fold, spell
+        self._folds = EqualKeys()
+        self._spellings = array("Q")
+
+    def see_all(self, sketches: Sketches) -> None:
+        """Take note of some records, but those without an id of their own."""
+        rows = [row for row, has_own_id in enumerate(sketches.have_own_ids) if has_own_id]
+        ids = [sketches.ids[row] for row in rows]
+        self._folds.add(keys_of(map(self._fold, ids)), sketches, rows if 0 in sketches.have_own_ids else None)
+        if self._spell:
+            self._spellings.extend(keys_of(map(self._spell, ids)))
+
+    def finish(self) -> Iterator[DatasetProblem]:
+        """Yield each record that repeats an id, or the first one of each further spelling of it."""
+        known: dict[int, set[int]] = {}
+        for index, first in self._folds.pairs():
+            if self._spell:
+                spellings = known.setdefault(first, {self._spellings[first]})
+                if self._spellings[index] in spellings:
+                    continue
+                spellings.add(self._spellings[index])
+            problem = self._folds.problem(index, first, self._message.format(self._folds.spot(first)), "/id")
+            # A group that lasts: Python hashes text differently in every process.
+            yield problem._replace(group=self._fold(problem.record).encode("utf-8", "surrogatepass"))
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
 @dataset_check(
     "S104",
     "repeated-id",
@@ -68,7 +105,7 @@ def _is_invisible(character: str) -> bool:
         [{"id": "a1", "instruction": "Add 2 and 3.", "output": "5"}, {"id": "a1", "instruction": "Hi", "output": "Ho"}]
     ],
 )
-class RepeatedId:
+class RepeatedId(_EqualIds):
     """Two records have the same id.
 
     Labels, edits, splits and report lines are joined to a record by its id; with two records under one id they reach
@@ -76,77 +113,7 @@ class RepeatedId:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._ids = EqualKeys()
-
-    def see_all(self, sketches: Sketches) -> None:
-        """Take note of some records."""
-        rows = _own(sketches)
-        self._ids.add(_keys(sketches, rows), sketches, rows)
-
-    def finish(self) -> Iterator[DatasetProblem]:
-        """Yield each record whose id an earlier one has."""
-        for index, first in self._ids.pairs():
-            message = f"this id is taken already, by the record at {self._ids.spot(first)}"
-            yield _grouped(self._ids.problem(index, first, message, "/id"), str)
-
-
-def _own(sketches: Sketches) -> list[int] | None:
-    """Return the rows of the records that have an id of their own, None where all have."""
-    if 0 not in sketches.have_own_ids:
-        return None
-    return [row for row, has_own_id in enumerate(sketches.have_own_ids) if has_own_id]
-
-
-def _keys(sketches: Sketches, rows: Sequence[int] | None) -> array[int]:
-    """Return the keys of the ids in ``rows``."""
-    keys = sketches.id_keys
-    return keys if rows is None else array("Q", [keys[row] for row in rows])
-
-
-def _are_simple(ids: Sequence[str]) -> bool:
-    """Whether all ids are printable ASCII without capital letters and blanks."""
-    whole = "".join(ids)
-    return whole.isascii() and whole.isprintable() and " " not in whole and whole == whole.lower()
-
-
-def _grouped(problem: DatasetProblem, fold: Callable[[str], str]) -> DatasetProblem:
-    """Return ``problem`` with a group that lasts: Python hashes text differently in every process."""
-    return problem._replace(group=fold(problem.record).encode("utf-8", "surrogatepass"))
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
-
-
-class _AlikeIds:
-    """Records whose ids become equal under a fold of their spelling although they are spelled differently."""
-
-    def __init__(self, message: str, fold: Callable[[str], str], spell: Callable[[str], str] = str) -> None:
-        # ``{}`` in the message becomes the place of the first of all.
-        self._message, self._fold, self._spell = message, fold, spell
-        self._folds = EqualKeys()
-        self._spellings = array("Q")
-
-    def see_all(self, sketches: Sketches) -> None:
-        """Take note of some records."""
-        rows = _own(sketches)
-        ids = sketches.ids if rows is None else [sketches.ids[row] for row in rows]
-        folds = spellings = _keys(sketches, rows)
-        # Mostly no id is anything but small letters and digits of ASCII, which every fold leaves as it is.
-        if not _are_simple(ids):
-            folds, spellings = keys_of(map(self._fold, ids)), keys_of(map(self._spell, ids))
-        self._folds.add(folds, sketches, rows)
-        self._spellings.extend(spellings)
-
-    def finish(self) -> Iterator[DatasetProblem]:
-        """Yield the first record of each further spelling; a spelling that comes again is for S104 to report."""
-        known: dict[int, set[int]] = {}
-        for index, first in self._folds.pairs():
-            spellings = known.setdefault(first, {self._spellings[first]})
-            if (spelling := self._spellings[index]) not in spellings:
-                spellings.add(spelling)
-                problem = self._folds.problem(index, first, self._message.format(self._folds.spot(first)), "/id")
-                yield _grouped(problem, self._fold)
+        super().__init__("this id is taken already, by the record at {}", str)
 
 
 @dataset_check(
@@ -164,7 +131,7 @@ class _AlikeIds:
         ]
     ],
 )
-class IdNormalForm(_AlikeIds):
+class IdNormalForm(_EqualIds):
     """Two ids are the same text in two Unicode spellings (composed and decomposed letters).
 
     Editors, file systems and git tools change one spelling into the other without a word, and the two records become
@@ -172,7 +139,7 @@ class IdNormalForm(_AlikeIds):
     """
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__("this id is the one at {} in another Unicode spelling; write ids in NFC", _composed)
+        super().__init__("this id is the one at {} in another Unicode spelling; write ids in NFC", _composed, str)
 
 
 @dataset_check(
@@ -198,7 +165,7 @@ class IdNormalForm(_AlikeIds):
         ],
     ],
 )
-class ConfusableId(_AlikeIds):
+class ConfusableId(_EqualIds):
     """Two ids look the same to a person but are not: a Cyrillic or Greek letter, a wide digit, a hidden character, or
     only blanks and the case of letters differ.
 
