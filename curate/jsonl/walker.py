@@ -193,6 +193,12 @@ def respelled(raw: bytes, texts: Mapping[str, str], *, is_ascii: bool) -> bytes:
     return b"".join([*parts, raw[offset:]])
 
 
+def with_strings(line: Mapping[str, Json], texts: Mapping[str, str]) -> dict[str, Json]:
+    """Return ``line`` with the strings at the JSON pointers of ``texts`` replaced by those texts."""
+    changed: dict[str, Json] = orjson.loads(respelled(orjson.dumps(line), texts, is_ascii=False))
+    return changed
+
+
 def common_ends(old: str, new: str) -> tuple[int, int]:
     """Return how many characters two texts begin with alike, and how many of what is left they end with alike."""
     most = min(len(old), len(new))

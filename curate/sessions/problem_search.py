@@ -26,7 +26,7 @@ from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.record import CurateError, Exit, Finding, Json, Record
 from curate.base.resources import python_command
 from curate.base.storage import write_atomic
-from curate.checks.fixes import Fix, discover, fixed_text, is_ignored, texts, with_texts
+from curate.checks.fixes import Fix, discover, fixed_line, is_ignored
 from curate.checks.runner import (
     ExaminerSpec,
     Verdict,
@@ -100,20 +100,12 @@ def mend_record(record: Record, shape: Shape, fixes: Collection[Fix]) -> RecordF
     It is an edit: nothing in the files changes, and an undo takes it back. `curate validate --fix` makes the same fixes
     in the files themselves. Where the schema would not allow the line that they make, there are no changes.
     """
-    if shape.view is None:
+    fixed = fixed_line(record.data, shape, list(fixes))
+    if fixed is None:
         return None
-    ignored = shape.ignored(record.data)
-    wanted = [fix for fix in fixes if not is_ignored(fix, ignored)]
-    new_texts = [(text, *fixed_text(text, wanted)) for text in texts(record.data, shape.view)]
-    changed = [(text, new, names) for text, new, names in new_texts if new != text.text]
-    if not changed:
-        return None
-    names = tuple(dict.fromkeys(name for _, _, some in changed for name in some))
-    line = with_texts(record.data, [(text, new) for text, new, _ in changed])
-    changes = {key: value for key, value in line.items() if value != record.data.get(key)}
-    new_values = tuple((text.pointer, text.text, new) for text, new, _ in changed)
-    is_safe = all(fix.is_safe for fix in wanted if fix.name in names)
-    return RecordFix(record.id, names, new_values, changes if shape.is_valid(line) else {}, is_safe)
+    changes = {key: value for key, value in fixed.line.items() if value != record.data.get(key)}
+    is_safe = all(fix.is_safe for fix in fixes if fix.name in fixed.names)
+    return RecordFix(record.id, fixed.names, tuple(fixed.texts), changes if shape.is_valid(fixed.line) else {}, is_safe)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from curate.base.record import TRACES, Finding, Json, is_named, text_digest, tra
 from curate.base.registry import Registry
 from curate.jsonl import Entry, Reader, pointer_of
 from curate.jsonl.rewrite import Ending, LineChange, Replacement, Rewrite
-from curate.jsonl.walker import respelled
+from curate.jsonl.walker import respelled, with_strings
 from curate.schema import Shape
 from curate.schema.view import View, at
 
@@ -144,20 +144,29 @@ def fixed_text(text: TrainedText, fixes: Sequence[Fix]) -> tuple[str, tuple[str,
     return text.text, ()
 
 
-def with_texts(value: Json, changes: Sequence[tuple[TrainedText, str]]) -> Json:
-    """Return a copy of ``value`` that holds new texts; what does not change is shared with the old one."""
-    copy = dict(value)
-    for text, new in changes:
-        holder: Json = copy
-        for part in text.parts[:-1]:
-            key: Json = int(part) if isinstance(holder, list) else part
-            inner = holder[key]
-            inner = dict(inner) if isinstance(inner, Mapping) else list(inner)
-            holder[key] = inner
-            holder = inner
-        last = text.parts[-1]
-        holder[int(last) if isinstance(holder, list) else last] = new
-    return copy
+class FixedLine(NamedTuple):
+    """A line as fixes make it: its texts by pointer, before and after, and the names of the fixes that were made."""
+
+    line: dict[str, Json]
+    texts: list[tuple[str, str, str]]
+    names: tuple[str, ...]
+
+
+def fixed_line(line: Mapping[str, Json], shape: Shape, fixes: Sequence[Fix]) -> FixedLine | None:
+    """Return a valid ``line`` with its texts fixed, which need not be valid any more; None where nothing is to do.
+
+    Fixes that the line asks to be excused from are not made.
+    """
+    if shape.view is None:
+        return None
+    if ignored := shape.ignored(line):
+        fixes = [fix for fix in fixes if not is_ignored(fix, ignored)]
+    found = [(text, *fixed_text(text, fixes)) for text in texts(line, shape.view)]
+    changed = [(text.pointer, text.text, new) for text, new, _ in found if new != text.text]
+    if not changed:
+        return None
+    names = dict.fromkeys(name for _, _, some in found for name in some)
+    return FixedLine(with_strings(line, {pointer: new for pointer, _, new in changed}), changed, tuple(names))
 
 
 class FixedFile:
@@ -270,18 +279,10 @@ class FixedFile:
         if not shape.is_valid(entry.value):
             self.num_broken += 1
             return None
-        changes: list[tuple[TrainedText, str]] = []
-        names: dict[str, None] = {}
-        ignored = shape.ignored(entry.value)
-        fixes = [fix for fix in self._fixes if not is_ignored(fix, ignored)] if ignored else self._fixes
-        for text in texts(entry.value, shape.view):
-            new, why = fixed_text(text, fixes)
-            if new != text.text:
-                changes.append((text, new))
-                names |= dict.fromkeys(why)
-        if not changes:
+        fixed = fixed_line(entry.value, shape, self._fixes)
+        if fixed is None:
             return None
-        value = with_texts(entry.value, changes)
+        value = fixed.line
         if not shape.is_valid(value):
             self.refused.append(number)
             return None
@@ -295,5 +296,5 @@ class FixedFile:
                 return None
             if name := self._decided.get(number):
                 self.rewrites[name] = text_digest(entry.value), text_digest(value)
-        new_texts = {text.pointer: new for text, new in changes}
-        return respelled(raw, new_texts, is_ascii=self._rewrite.is_ascii), tuple(names)
+        new_texts = {pointer: new for pointer, _, new in fixed.texts}
+        return respelled(raw, new_texts, is_ascii=self._rewrite.is_ascii), fixed.names

@@ -19,7 +19,7 @@ from curate.checks.spans import Sensitive, sensitive_spans
 from curate.checks.within import DEPTH, json_within, respelled_within, unescaped
 from curate.jsonl import Entry, JsonFault, Reader, pointer_of, strict_loads
 from curate.jsonl.rewrite import Ending, LineChange, Replacement, Rewrite
-from curate.jsonl.walker import ESCAPE, respelled
+from curate.jsonl.walker import ESCAPE, respelled, with_strings
 from curate.schema import Shape
 
 _TOKEN = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[-+.0-9eE]+', re.DOTALL)
@@ -300,8 +300,7 @@ def redacted_line(line: Mapping[str, Json], redactor: Redactor, shape: Shape) ->
     for pointer, part in _parts(line):
         if isinstance(part, str) and not _is_name(pointer, names) and (text := redactor.redacted(part)) != part:
             new[pointer] = text
-    redacted: Mapping[str, Json] = orjson.loads(respelled(orjson.dumps(line), new, is_ascii=False)) if new else line
-    return redacted
+    return with_strings(line, new) if new else line
 
 
 def _names_of(shape: Shape | None) -> frozenset[str]:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -460,11 +461,10 @@ def _make_sample(root: Path) -> NewWorkspace:
         if path.is_file():
             write_atomic(root / "models" / "tiny-base" / path.relative_to(model), [path.read_bytes()])
     workspace = NewWorkspace(root, "instruction", categories=dict(SAMPLE_SCORERS), num_categories=len(SAMPLE_SCORERS))
-    text = settings_text(
-        schema=workspace.schema, seed=SAMPLE_SEED, categories=workspace.categories, options=SAMPLE_OPTIONS,
-        ratios=SAMPLE_RATIOS, recipe="recipe.toml", allow_refusals=("redirect",),
+    _write_settings(
+        workspace, seed=SAMPLE_SEED, options=SAMPLE_OPTIONS, ratios=SAMPLE_RATIOS, recipe="recipe.toml",
+        allow_refusals=("redirect",),
     )  # fmt: skip
-    write_atomic(root / FILE_NAME, [text.encode()])
     return workspace
 
 
@@ -475,11 +475,10 @@ def _lay_out(root: Path) -> None:
     write_atomic(root / ".gitattributes", [_GITATTRIBUTES.encode()])
 
 
-def _write_settings(workspace: NewWorkspace) -> None:
-    questions = questions_in([intake.answers for intake in workspace.intakes])
+def _write_settings(workspace: NewWorkspace, **more: Any) -> None:
     text = settings_text(
-        schema=workspace.schema, seed=secrets.randbelow(2**31), categories=workspace.categories, questions=questions,
-        group=workspace.group,
+        **{"seed": secrets.randbelow(2**31), **more}, schema=workspace.schema, categories=workspace.categories,
+        questions=questions_in([intake.answers for intake in workspace.intakes]), group=workspace.group,
     )  # fmt: skip
     write_atomic(workspace.root / FILE_NAME, [text.encode()])
 
