@@ -25,7 +25,7 @@ from curate.formats.dataset import FILE_NAME as MANIFEST
 from curate.formats.dataset import row_of
 from curate.jsonl import Entry, read_entries
 from curate.project.data import ProjectData
-from curate.project.diff import VersionRecord, recognise
+from curate.project.diff import VersionRecord
 from curate.project.journal import FOLDER as JOURNAL
 from curate.project.loose import shape_for
 from curate.project.project import open_project
@@ -86,7 +86,7 @@ def comparable(
     """Return the records of both in one form: their lines, or a dataset's rows where just one side is a dataset."""
     # A row of a dataset has another form than a line: only like is compared with like.
     if (before.kind == "dataset") == (after.kind == "dataset"):
-        return _recognised(before.items, after.items), after.items
+        return before.items, after.items
     for version, name in zip((before, after), names, strict=True):
         if len(version.rows) < len(version.items):
             raise CurateError(
@@ -96,16 +96,7 @@ def comparable(
                 "cannot be compared with a dataset",
                 "Name the workspace that they lie in.",
             )
-    return _recognised(before.rows, after.rows), after.rows
-
-
-def _recognised(before: list[VersionRecord], after: list[VersionRecord]) -> list[VersionRecord]:
-    """Return ``before`` with the nameless records that ``after`` has edited under the names that they have there."""
-    if all(item.has_own_id for item in before):
-        return before
-    # A record without an id is known by its content, and would be one that went and one that came once it is edited.
-    names = recognise(before, after)
-    return [replace(item, id=names[item.id]) if item.id in names else item for item in before]
+    return before.rows, after.rows
 
 
 def _workspace(data: ProjectData, name: str, *, show_values: bool) -> Version:
@@ -132,7 +123,7 @@ def _workspace(data: ProjectData, name: str, *, show_values: bool) -> Version:
         location = f"{record.source.file}:{record.source.line}"
         split = pins.get(record.id) or record.split or ""
         line = _decided(data.shape, record) if is_decided_on else record.data
-        version.items.append(VersionRecord(record.id, line, record.category, split, location, record.has_own_id))
+        version.items.append(VersionRecord(record.id, line, record.category, split, location))
         version.rows.append(_row(record, split, location))
     return version
 
@@ -181,20 +172,17 @@ def _of_line(entry: Entry, stem: str, shape: Shape | None) -> tuple[VersionRecor
     if shape is not None and shape.view is not None and shape.is_valid(value):
         record = shape.record(value, source)
         split = record.split or default
-        item = VersionRecord(record.id, value, record.category, split, location, record.has_own_id)
+        item = VersionRecord(record.id, value, record.category, split, location)
         return item, _row(record, split, location)
     own, category = value.get("id"), value.get("category")
-    has_own_id = isinstance(own, str) or type(own) is int
-    name = str(own) if has_own_id else content_id(value)
-    return VersionRecord(
-        name, value, category if isinstance(category, str) else "", default, location, has_own_id
-    ), None
+    name = str(own) if isinstance(own, str) or type(own) is int else content_id(value)
+    return VersionRecord(name, value, category if isinstance(category, str) else "", default, location), None
 
 
 def _row(record: Record, split: str, location: str) -> VersionRecord:
     row: dict[str, Json] = row_of(record, "", "")
     value = {key: part for key, part in row.items() if key not in _BOOKKEEPING}
-    return VersionRecord(record.id, value, str(row["category"]), split, location, record.has_own_id)
+    return VersionRecord(record.id, value, str(row["category"]), split, location)
 
 
 def _tell_left_out(name: str, number: int) -> None:

@@ -42,7 +42,7 @@ def command(
 
     A version is a workspace, a dataset such as dataset/v2, a folder or file of JSON Lines, or REF:PATH, which is what
     git has in a commit. With --since, one path (by default this folder) is compared with that commit. A record without
-    an id is known by its content, and where it was edited by its place.
+    an id is known by its content: once it is edited it is another one.
 
     Where a record of a workspace still asks you a question that others have answered, they are compared as if they had
     not: see `curate list --help`.

@@ -19,12 +19,12 @@ from curate.base.console import one_line, spelled, visible
 from curate.base.file_guard import open_file
 from curate.base.record import CurateError, Finding
 from curate.base.storage import write_atomic
+from curate.jsonl.disguise import BOM
 from curate.jsonl.faults import JsonFault
-from curate.jsonl.reader import Entry, RawLine, Reader, open_regular
+from curate.jsonl.reader import Entry, RawLine, Reader
 from curate.jsonl.strict import strict_loads
 from curate.jsonl.walker import Walker, common_ends
 
-_BOM = b"\xef\xbb\xbf"
 _BLOCK = 1024 * 1024
 # Characters of an unchanged stretch that are shown at either side of a change.
 _CONTEXT_CHARS = 48
@@ -119,7 +119,7 @@ class Rewrite:
 
         def chunks() -> Iterator[bytes]:
             with open_file(self.path, self.root) as source:
-                for piece in chain(_joined(same), [] if first is None else [first], pieces):
+                for piece in chain(same[:1] and [(same[0][0], same[-1][1])], [] if first is None else [first], pieces):
                     if isinstance(piece, LineChange):
                         on_change(piece)
                         yield piece.after
@@ -138,28 +138,20 @@ class Rewrite:
     def _pieces(self) -> Iterator[LineChange | tuple[int, int]]:
         """Yield the file in order: changed lines, and spans of bytes that stay."""
         self.faults, self.num_lines = [], 0
-        try:
-            handle = open_regular(self.path, self.root)
-        except JsonFault:
-            lines = Reader(self.path, name=self.name, root=self.root).lines()
-            self.faults += [item for item in lines if isinstance(item, Finding)]
-            return
-        try:
-            size = os.fstat(handle).st_size
-        finally:
-            os.close(handle)
         reader = Reader(self.path, name=self.name, root=self.root)
         offset, num_crlf = 0, 0
         for item in reader.lines():
             if isinstance(item, Finding):
                 if item.code != "S118":
                     self.faults.append(item)
+                if item.code == "S127":
+                    return
                 continue
             self.num_lines += 1
             number, start, raw, is_ended = item
             newline = b"\r\n" if reader.num_crlf > num_crlf else b"\n" if is_ended else b""
             num_crlf = reader.num_crlf
-            mark = _BOM if number == 1 and start == len(_BOM) else b""
+            mark = BOM if number == 1 and start == len(BOM) else b""
             begin, end = start - len(mark), start + len(raw) + len(newline)
             change = self._changed(reader, item, Ending(mark, newline))
             if change is not None:
@@ -170,7 +162,7 @@ class Rewrite:
             elif end - offset >= _BLOCK:
                 yield offset, end
                 offset = end
-        if size > offset:
+        if (size := self.path.stat().st_size) > offset:
             yield offset, size
 
     def _changed(self, reader: Reader, line: RawLine, ending: Ending) -> LineChange | None:
@@ -180,11 +172,6 @@ class Rewrite:
             return None
         before = ending.mark + raw + ending.newline
         return LineChange(number, before, replacement[0], replacement[1]) if replacement[0] != before else None
-
-
-def _joined(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    if spans:
-        yield spans[0][0], spans[-1][1]
 
 
 def _copied(handle: int, start: int, end: int) -> Iterator[bytes]:
@@ -247,7 +234,7 @@ def _pieces(raw: bytes, hide: Callable[[str], str]) -> list[str]:
 
 def _spans(raw: bytes) -> list[tuple[int, int]]:
     """Return where the strings of a line are, none where it is not JSON."""
-    body = raw.removeprefix(_BOM)
+    body = raw.removeprefix(BOM)
     try:
         strict_loads(body)
     except JsonFault:

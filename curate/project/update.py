@@ -386,7 +386,7 @@ def _compare(update: Update, here: Iterable[Record], versions: list[VersionRecor
 
 def _version(record: Record, line: Mapping[str, Json]) -> VersionRecord:
     location = f"{record.source.file}:{record.source.line}"
-    return VersionRecord(record.id, line, record.category, record.split or "", location, record.has_own_id)
+    return VersionRecord(record.id, line, record.category, record.split or "", location)
 
 
 def _note(

@@ -214,36 +214,12 @@ def test_lines_that_are_no_records_are_counted_and_those_of_unknown_shape_compar
     assert [(one["id"], one["fields"][0]["after"]) for one in found["changes"]] == [("7", 3)]
 
 
-def test_edits_of_records_without_an_id_are_known_by_their_place(tmp_path: Path) -> None:
-    lines = [{"instruction": f"Explain point {n} of the plan.", "output": f"It is about {n * 7}."} for n in range(5)]
+def test_a_record_without_an_id_is_another_one_once_it_is_edited(tmp_path: Path) -> None:
     old, new = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
-    edited = [*lines[:2], {**lines[2], "output": "It is quite another thing."}, lines[4]]
-    for path, content in ((old, lines), (new, edited)):
-        path.write_text("".join(json.dumps(line) + "\n" for line in content), encoding="utf-8")
+    old.write_text('{"instruction": "Why?", "output": "So."}\n{"instruction": "Who?", "output": "Me."}\n')
+    new.write_text('{"instruction": "Who?", "output": "Me."}\n{"instruction": "Why?", "output": "Because."}\n')
     found = json.loads(run(str(old), str(new), "--format", "json").stdout)["changes"]
-    assert [(one["what"], [part["pointer"] for part in one["fields"]]) for one in found] == [
-        ("changed", ["/output"]),
-        ("removed", []),
-    ]
-    assert found[0]["after"]["place"] == "b.jsonl:3"
-
-
-def test_a_record_in_the_place_of_another_is_no_edit_and_a_moved_one_hides_none(tmp_path: Path) -> None:
-    texts = ["one small red house on a hill", "two large green boats at sea", "three old grey trains in the rain"]
-    lines = [{"instruction": f"Describe {text}.", "output": f"It is {text}.", "category": "a"} for text in texts]
-    other = {"instruction": "What is the capital of Peru?", "output": "Lima.", "category": "geography"}
-    relabelled = {**lines[1], "category": "b"}
-
-    def what(after: list[dict[str, str]]) -> list[str]:
-        old, new = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
-        for path, content in ((old, lines), (new, after)):
-            path.write_text("".join(json.dumps(line) + "\n" for line in content), encoding="utf-8")
-        return sorted(one["what"] for one in json.loads(run(str(old), str(new), "--format", "json").stdout)["changes"])
-
-    assert what([lines[0], other, lines[2]]) == ["added", "removed"]
-    assert what([lines[0], relabelled, lines[2]]) == ["changed"]
-    assert what([lines[2], lines[0], relabelled]) == ["changed"]
-    assert what([lines[1], lines[2], other]) == ["added", "removed"]
+    assert [(one["what"], one["value"]["output"]) for one in found] == [("added", "Because."), ("removed", "So.")]
 
 
 def git(folder: Path, *words: str) -> None:

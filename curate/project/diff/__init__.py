@@ -7,6 +7,5 @@ from curate.project.diff.compare import (
     compare,
     document,
     field_changes,
-    recognise,
 )
 from curate.project.diff.words import MOST_BYTES, field_lines, render_markdown, render_text, word_changes

@@ -1,25 +1,17 @@
-"""Two versions of a data set, compared by record id and field; records without an id are known again by their place."""
+"""Two versions of a data set, compared by record id and field."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import orjson
 
-from curate.base.record import Json, strings_of
+from curate.base.record import Json
 from curate.jsonl import pointer_of
 
 COUNTS = ("before", "after", "added", "removed", "changed", "moved")
-_WORD = re.compile(r"\w+")
-# Share of the words of both that both must have, where they have no text of their own in common.
-_MIN_LIKENESS = 0.5
-# Characters from which a text is one that a record can be known by.
-_MIN_CHARS = 12
-# How many records that went an addition is compared with.
-_NUM_NEIGHBOURS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +19,7 @@ class VersionRecord:
     """One record of a version: the fields that are compared, and what it is counted under.
 
     ``split`` is "" where it has none; ``location`` is its file and line. Without an id of its own it is named by its
-    content.
+    content, and so is another one once it is edited.
     """
 
     id: str
@@ -35,7 +27,6 @@ class VersionRecord:
     category: str = ""
     split: str = ""
     location: str = ""
-    has_own_id: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,41 +193,3 @@ def _field(change: FieldChange, *, show_values: bool) -> dict[str, Json]:
     if show_values and not change.is_gone:
         document["after"] = change.after
     return document
-
-
-def recognise(before: Sequence[VersionRecord], after: Sequence[VersionRecord]) -> dict[str, str]:
-    """Return, by the id in ``before`` of a record without an id of its own, the id of its edit in ``after``."""
-    # An edit follows the same record that its old text followed, and resembles it.
-    gone, come = _runs(before, after), _runs(after, before)
-    num_records = Counter(text for items in gone.values() for item in items for text in set(strings_of(item.value)))
-    names: dict[str, str] = {}
-    for follows, items in come.items():
-        left = gone.get(follows, [])
-        for new in items:
-            scores = [_likeness(old, new, num_records) for old in left[:_NUM_NEIGHBOURS]]
-            if scores and max(scores) >= _MIN_LIKENESS:
-                index = scores.index(max(scores))
-                names[left[index].id] = new.id
-                # In order, as edits leave it: what was passed over was deleted.
-                left = left[index + 1 :]
-    return names
-
-
-def _runs(items: Sequence[VersionRecord], others: Sequence[VersionRecord]) -> dict[str, list[VersionRecord]]:
-    """Return the nameless records that ``others`` lack, by the record before them that both have."""
-    runs: dict[str, list[VersionRecord]] = defaultdict(list)
-    shared, follows = {item.id for item in others}, ""
-    for item in items:
-        if item.id in shared:
-            follows = item.id
-        elif not item.has_own_id:
-            runs[follows].append(item)
-    return runs
-
-
-def _likeness(before: VersionRecord, after: VersionRecord, num_records: Mapping[str, int]) -> float:
-    """Return the share of common words (Jaccard), and 1 more for a long text that no other record that went has."""
-    texts, others = set(strings_of(before.value)), set(strings_of(after.value))
-    words, other_words = ({word for text in some for word in _WORD.findall(text)} for some in (texts, others))
-    shared = len(words & other_words) / max(1, len(words | other_words))
-    return shared + any(len(text) >= _MIN_CHARS and num_records[text] == 1 for text in texts & others)
