@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from curate.base.record import Source  # noqa: E402  the repository is put on the path above
-from curate.checks import Sketches, discover, show, sketch_of  # noqa: E402
+from curate.checks import Sketches, discover, show  # noqa: E402
 from curate.schema import load_shape  # noqa: E402
 from curate.schema.settings import Settings  # noqa: E402
 
@@ -112,8 +112,7 @@ def fired(code: str, rows: Sequence[Row]) -> set[int]:
         return {index for index, record in enumerate(records) if any(check.on_record(record, Settings()))}
     assert check.on_dataset
     running = check.on_dataset(Settings())
-    sketches = [sketch_of(record) for record in records]
-    show(running, Sketches.of(sketches), sketches)
+    show(running, Sketches.of(records))
     return {place.line for place in running.finish()}
 
 
@@ -122,8 +121,7 @@ def length_bias(rows: Sequence[Row]) -> str:
     shape, check = load_shape("preference"), discover()["B804"]
     assert check.on_dataset
     running = check.on_dataset(Settings())
-    sketches = [sketch_of(shape.record(row, Source("pairs", index))) for index, row in enumerate(rows)]
-    show(running, Sketches.of(sketches), sketches)
+    show(running, Sketches.of([shape.record(row, Source("pairs", index)) for index, row in enumerate(rows)]))
     return next((place.problem.message for place in running.finish()), "nothing")
 
 

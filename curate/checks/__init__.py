@@ -21,17 +21,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from curate.base.record import Finding, Json, Problem, Record, Severity, Source
 from curate.base.registry import Registry, use_plugins
 from curate.checks._reading import AnswerTurn, is_blank, messages_pointer, sensitive, texts, turns
-from curate.checks._sketches import DatasetProblem, EqualKeys, Sketch, Sketches, keys_of, sketch_of
+from curate.checks._sketches import DatasetProblem, EqualKeys, Sketch, Sketches, keys_of
 from curate.jsonl import FAULTS
 from curate.schema.settings import Category, Settings
 
 if TYPE_CHECKING:
-    from curate.similarity.dedupe.blocks import RecordBlock
-    from curate.similarity.dedupe.shingles import Flags
     from curate.similarity.leaks import Level
 
 RecordCheck = Callable[[Record, Settings], Iterable[Problem]]
-Condition = Callable[["RecordBlock", Settings], "Flags"]
 
 PairCheck = Callable[["SharedText", Settings], Iterable[Problem]]
 # The settings that every check's good and bad examples are written for.
@@ -108,12 +105,12 @@ class DatasetCheck(Protocol):
         """Yield what is wrong with the set as a whole."""
 
 
-def show(check: DatasetCheck, sketches: Sketches, single: Iterable[Sketch]) -> None:
+def show(check: DatasetCheck, sketches: Sketches) -> None:
     """Show records to a dataset check: as it asks for them, in columns or one by one."""
     if hasattr(check, "see_all"):
         check.see_all(sketches)
         return
-    for sketch in single:
+    for sketch in sketches:
         check.see(sketch)  # type: ignore[attr-defined]
 
 
@@ -139,12 +136,8 @@ class Check:
     settings: Settings = EXAMPLE_SETTINGS
     signs: tuple[re.Pattern[str], ...] = ()
     """Where there are any, one of them is found in some text of every record that the check reports."""
-    condition: Condition | None = None
-    """Says of many records at once which of them the check may report: all that it does, and few others."""
     speaks_if: Callable[[Settings], bool] | None = None
     """Whether the check can report anything under some settings; None where it always can."""
-    is_about_ids: bool = False
-    """Whether a dataset check looks at nothing but the own ids of records, which are had for a third of a sketch."""
 
     def finding(
         self, problem: Problem, source: Source, severity: Severity | None = None, *, record: str, column: int
@@ -163,18 +156,17 @@ def check(
     bad: Sequence[Json],
     settings: Settings = EXAMPLE_SETTINGS,
     signs: tuple[re.Pattern[str], ...] = (),
-    condition: Condition | None = None,
     speaks_if: Callable[[Settings], bool] | None = None,
 ) -> Callable[[RecordCheck], RecordCheck]:
     """Register a function that yields the problems of one record; its docstring is the help text.
 
-    ``signs``, ``condition`` and ``speaks_if`` (see `Check`) spare most records the call. They only save time: a record
+    ``signs`` and ``speaks_if`` (see `Check`) spare most records the call. They only save time: a record
     without a sign gives no problem anyway.
 
     Raises:
         ValueError: the code is taken.
     """
-    spared = {"signs": signs, "condition": condition, "speaks_if": speaks_if}
+    spared = {"signs": signs, "speaks_if": speaks_if}
     return _registering("on_record", code, name, severity, good, bad, settings=settings, **spared)
 
 
@@ -186,14 +178,13 @@ def dataset_check(
     good: Sequence[Json],
     bad: Sequence[Json],
     settings: Settings = EXAMPLE_SETTINGS,
-    is_about_ids: bool = False,
 ) -> Callable[[type[_Registered]], type[_Registered]]:
     """Register a class that sees every record (a `DatasetCheck`), built with the settings; its docstring is the help.
 
     Raises:
         ValueError: the code is taken.
     """
-    return _registering("on_dataset", code, name, severity, good, bad, settings=settings, is_about_ids=is_about_ids)
+    return _registering("on_dataset", code, name, severity, good, bad, settings=settings)
 
 
 def length_check(

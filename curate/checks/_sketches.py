@@ -5,8 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, compress
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from curate.base.record import Problem, Record
@@ -14,15 +13,15 @@ from curate.schema.shape import AnswerKeys, answer_keys, digests_of
 
 
 class Sketch(NamedTuple):
-    """What dataset checks know of a record; small, so that a million of them can pass from worker to parent."""
+    """What dataset checks know of a record."""
 
     id: str
     file: str
     line: int
-    content: bytes
-    """16-byte digest of all that the record teaches, as `curate.schema.shape` has it."""
-    prompt: bytes
-    """16-byte digest of the question, with roles and tools; empty where the record has none (raw text)."""
+    content: int
+    """A key of all that the record teaches: equal for the same content, as `curate.schema.shape` has it."""
+    prompt: int
+    """A key of the question, with roles and tools; 0 where the record has none (raw text)."""
     category: str
     split: str
     source: str
@@ -34,96 +33,77 @@ class Sketch(NamedTuple):
     """Of a preference."""
 
 
-def sketch_of(record: Record) -> Sketch:
-    """Return what dataset checks need to know of ``record``."""
-    question, content = digests_of(record)
-    source = record.meta.get("source")
-    return Sketch(
-        record.id,
-        record.source.file,
-        record.source.line,
-        content,
-        question,
-        record.category,
-        record.split or "",
-        source if isinstance(source, str) and source else record.source.file,
-        len(record.prompt) + len(record.completion) + len(record.text),
-        record.has_own_id,
-        answer_keys(record),
-    )
-
-
 @dataclass(slots=True)
 class Sketches:
-    """The sketches of N records of one file, a column for each field of `Sketch`.
+    """The sketches of N records of one file, a column for each field of `Sketch`: small enough to pass to the parent.
 
-    ``contents`` and ``prompts`` are numbers, the same for the same content and question; no prompt has 0, and
     ``sources`` are "" where a record names none.
     """
 
     file: str
-    ids: Sequence[str]
-    lines: array[int]
-    contents: array[int]
-    prompts: array[int]
-    categories: Sequence[str]
-    splits: Sequence[str]
-    sources: Sequence[str]
-    num_chars: array[int]
-    have_own_ids: array[int]
+    ids: list[str] = field(default_factory=list)
+    lines: array[int] = field(default_factory=lambda: array("I"))
+    contents: array[int] = field(default_factory=lambda: array("Q"))
+    prompts: array[int] = field(default_factory=lambda: array("Q"))
+    categories: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    num_chars: array[int] = field(default_factory=lambda: array("Q"))
+    have_own_ids: array[int] = field(default_factory=lambda: array("B"))
     """1 where a record has an id of its own, else 0."""
-    are_wanted: array[int]
-    """1 where findings about a record are wanted, 0 where only those about it and such a record are."""
-    answers: Sequence[AnswerKeys]
+    answers: list[AnswerKeys] = field(default_factory=list)
     """Of preferences; empty where records are none."""
+    prints: array[int] = field(default_factory=lambda: array("Q"))
+    """The fingerprint of each record, where there is a baseline."""
 
     @staticmethod
-    def of(sketches: Sequence[Sketch]) -> Sketches:
-        """Return ``sketches``, which are of one file, in columns."""
-        ids, files, lines, contents, prompts, categories, splits, sources, num_chars, have_own_ids, answers = zip(
-            *sketches, strict=True
-        )
-        file = files[0]
-        return Sketches(
-            file,
-            ids,
-            array("I", lines),
-            array("Q", map(key_of, contents)),
-            array("Q", [key_of(prompt) or 1 if prompt else 0 for prompt in prompts]),
-            categories,
-            splits,
-            ["" if source == file else source for source in sources],
-            array("Q", num_chars),
-            array("B", have_own_ids),
-            array("B", b"\x01" * len(ids)),
-            answers if answers[0] else (),
-        )
+    def of(records: Sequence[Record]) -> Sketches:
+        """Return the sketches of ``records``, at least one, which are of one file."""
+        sketches = Sketches(records[0].source.file)
+        for record in records:
+            sketches.add(record)
+        return sketches
+
+    def add(self, record: Record) -> None:
+        """Add the sketch of a record."""
+        question, content = digests_of(record)
+        self.ids.append(record.id)
+        self.lines.append(record.source.line)
+        self.contents.append(key_of(content))
+        self.prompts.append(key_of(question) or 1 if question else 0)
+        self.categories.append(record.category)
+        self.splits.append(record.split or "")
+        source = record.meta.get("source")
+        self.sources.append(source if isinstance(source, str) and source != self.file else "")
+        self.num_chars.append(len(record.prompt) + len(record.completion) + len(record.text))
+        self.have_own_ids.append(record.has_own_id)
+        if answers := answer_keys(record):
+            self.answers.append(answers)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[Sketch]:
+        """Yield the sketches one by one."""
+        answers: Sequence[AnswerKeys | None] = self.answers or [None] * len(self)
+        columns = self.contents, self.prompts, self.categories, self.splits, self.sources, self.num_chars
+        rows = zip(self.ids, self.lines, *columns, self.have_own_ids, answers, strict=True)
+        for name, line, content, prompt, category, split, source, num_chars, has_own_id, keys in rows:
+            place = self.file, line, content, prompt, category, split, source or self.file
+            yield Sketch(name, *place, num_chars, bool(has_own_id), keys)
 
     def take(self, rows: Sequence[int]) -> Sketches:
         """Return the sketches ``rows``, in that order."""
-        columns = [getattr(self, name) for name in _COLUMNS]
-        taken: list[Any] = [
-            array(column.typecode, [column[row] for row in rows])
-            if isinstance(column, array)
-            else [column[row] for row in rows if column]
-            for column in columns
-        ]
+        taken: list[Any] = []
+        for name in Sketches.__slots__[1:]:
+            column = getattr(self, name)
+            values = [column[row] for row in rows] if column else []
+            taken.append(array(column.typecode, values) if isinstance(column, array) else values)
         return Sketches(self.file, *taken)
 
-    @staticmethod
-    def merged(batches: Sequence[Sketches]) -> Sketches:
-        """Return the sketches of one file, in the order of its lines."""
-        columns: list[Any] = []
-        for name in _COLUMNS:
-            parts = [getattr(batch, name) for batch in batches]
-            is_array = isinstance(parts[0], array)
-            columns.append(array(parts[0].typecode, b"".join(parts)) if is_array else list(chain(*parts)))
-        joined = Sketches(batches[0].file, *columns)
-        order = sorted(range(len(joined.lines)), key=joined.lines.__getitem__)
-        return joined if order == list(range(len(order))) else joined.take(order)
-
-
-_COLUMNS = Sketches.__slots__[1:]
+    def in_order(self) -> Sketches:
+        """Return the same sketches in the order of their lines."""
+        return self.take(sorted(range(len(self)), key=self.lines.__getitem__))
 
 
 def keys_of(names: Iterable[str]) -> array[int]:
@@ -152,7 +132,6 @@ class EqualKeys:
     def __init__(self) -> None:
         self._keys = array("Q")
         self._lines = array("I")
-        self._are_wanted = array("B")
         self._ids: list[str] = []
         self._file_starts: list[int] = []
         self._files: list[str] = []
@@ -165,19 +144,14 @@ class EqualKeys:
             self._files.append(sketches.file)
         self._keys.extend(keys)
         self._lines.extend(sketches.lines)
-        self._are_wanted.extend(sketches.are_wanted)
         self._ids += sketches.ids
 
     def pairs(self) -> Iterator[tuple[int, int]]:
-        """Yield (index, index of the first record with the same key) for every later record, in reading order.
-
-        Those of keys that no record has about which findings are wanted are left out.
-        """
-        wanted = set(compress(self._keys, self._are_wanted)) if 0 in self._are_wanted else None
+        """Yield (index, index of the first record with the same key) for every later record, in reading order."""
         first: dict[int, int] = {}
         for index, key in enumerate(self._keys):
             earlier = first.setdefault(key, index)
-            if earlier != index and (wanted is None or key in wanted):
+            if earlier != index:
                 yield index, earlier
 
     def spot(self, index: int) -> str:

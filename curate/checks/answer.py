@@ -5,17 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from curate.base.patterns import lazy_pattern
 from curate.base.record import TRACES, Problem, Record, normalised
 from curate.checks import AnswerTurn, check, is_blank, messages_pointer, texts, turns
 from curate.schema.settings import Settings
-
-if TYPE_CHECKING:
-    from curate.base.hashing import Indices
-    from curate.similarity.dedupe.blocks import RecordBlock
-    from curate.similarity.dedupe.shingles import Flags
 
 # Shorter prompts are repeated by chance, e.g. a greeting answered by a greeting.
 _ECHO_FROM = 20
@@ -24,39 +18,10 @@ _ASKS_FOR_ECHO = lazy_pattern(
 )
 
 
-def _may_be_blank(block: RecordBlock, _settings: Settings) -> Flags:
-    rows, _, answers = block.answers
-    return _are_blank(block, rows, answers) | _are_blank(block, *block.raw_texts)
-
-
-def _are_blank(block: RecordBlock, rows: Indices, texts: Indices) -> Flags:
-    """Return which records, [N], have a blank text: ``texts[i]`` is one of record ``rows[i]``."""
-    # What cannot be seen counts as a word where it is not ASCII.
-    suspects = ((block.num_words == 0) | ~block.is_ascii)[texts].nonzero()[0]
-    flags = [is_blank(block.texts[text]) for text in texts[suspects].tolist()]
-    return block.having(rows[suspects], block.where(flags))
-
-
-def _may_echo(block: RecordBlock, _settings: Settings) -> Flags:
-    # An answer that begins with a whole prompt has its first word, unless that is the whole prompt.
-    rows, questions, answers = block.answers
-    first, is_short = block.first_words, block.num_words <= 1
-    return block.having(rows, (questions >= 0) & ((first[questions] == first[answers]) | is_short[questions]))
-
-
-def _may_end_otherwise(block: RecordBlock, _settings: Settings) -> Flags:
-    return block.ends_otherwise
-
-
-def _is_long(block: RecordBlock, settings: Settings) -> Flags:
-    return block.sizes(block.num_chars, has_system=True) > settings.checks.max_chars
-
-
 @check(
     "Q201",
     "empty-completion",
     severity="error",
-    condition=_may_be_blank,
     good=[
         {"instruction": "Say nothing but a dot.", "output": "."},
         {
@@ -92,15 +57,10 @@ def empty_completion(record: Record, settings: Settings) -> Iterator[Problem]:
         )
 
 
-def _may_reason(block: RecordBlock, _settings: Settings) -> Flags:
-    return ~block.is_plain
-
-
 @check(
     "Q215",
     "empty-reasoning",
     severity="warning",
-    condition=_may_reason,
     good=[
         {"messages": [{"role": "user", "content": "2 + 3?"},
                       {"role": "assistant", "content": "5", "reasoning_content": "2 and 3 are 5."}]},
@@ -129,7 +89,6 @@ def empty_reasoning(record: Record, settings: Settings) -> Iterator[Problem]:
     "Q202",
     "prompt-echo",
     severity="warning",
-    condition=_may_echo,
     good=[
         {"instruction": "What is the capital of France?", "output": "The capital of France is Paris."},
         {"instruction": "Repeat this sentence: it is late.", "output": "Repeat this sentence: it is late."},
@@ -198,7 +157,6 @@ def _spoken(*roles: str) -> dict[str, list[dict[str, str]]]:
     "Q214",
     "no-last-answer",
     severity="warning",
-    condition=_may_end_otherwise,
     good=[_spoken("system", "user", "assistant"), {"text": "A page of a manual."}],
     bad=[_spoken("user", "assistant", "user"), _spoken("user", "assistant", "tool"), _spoken("assistant", "system")],
 )
@@ -221,7 +179,6 @@ def no_last_answer(record: Record, settings: Settings) -> Iterator[Problem]:
     "Q204",
     "too-long",
     severity="warning",
-    condition=_is_long,
     good=[{"instruction": "Add 2 and 3.", "output": "5"}],
     bad=[{"instruction": "Tell a long story.", "output": "And then it rained. " * 2000}],
 )

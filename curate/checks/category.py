@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from curate.base.record import Problem, Record
 from curate.checks import Doubt, check, doubt_check
 from curate.schema.settings import Settings
-
-if TYPE_CHECKING:
-    from curate.similarity.dedupe.blocks import RecordBlock
-    from curate.similarity.dedupe.shingles import Flags
-
-
-def _is_unknown(block: RecordBlock, settings: Settings) -> Flags:
-    return block.where(category not in settings.categories for category in block.categories)
 
 
 @check(
     "L404",
     "unknown-category",
     severity="error",
-    condition=_is_unknown,
     speaks_if=lambda settings: bool(settings.categories),
     good=[{"instruction": "When is my bill due?", "output": "On the 5th.", "category": "billing"}],
     bad=[

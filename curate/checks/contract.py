@@ -18,8 +18,6 @@ from curate.schema.settings import Category, Citations, Settings
 
 if TYPE_CHECKING:
     from curate.schema import Shape
-    from curate.similarity.dedupe.blocks import RecordBlock
-    from curate.similarity.dedupe.shingles import Flags
 
 # What py3langid tells apart by a few words is one language for the person who writes `language = "no"`.
 _ALIKE = ({"no", "nb", "nn", "da"}, {"hr", "bs", "sr", "sh"}, {"id", "ms"}, {"zh", "wuu", "yue"})
@@ -37,9 +35,6 @@ def _contract_check(
     def has_part(category: Category | None) -> bool:
         return category is not None and any(getattr(category, part) for part in parts)
 
-    def condition(block: RecordBlock, settings: Settings) -> Flags:
-        return block.where(has_part(settings.categories.get(category)) for category in block.categories)
-
     def put(report: Report) -> Report:
         @wraps(report)
         def run(record: Record, settings: Settings) -> Iterator[Problem]:
@@ -48,7 +43,7 @@ def _contract_check(
                 yield from report(turn, category, settings)
 
         check(
-            code, name, severity="error", condition=condition,
+            code, name, severity="error",
             speaks_if=lambda settings: any(map(has_part, settings.categories.values())),
             settings=Settings(categories={"billing": example}).at(shipped("samples")), good=good, bad=bad,
         )(run)  # fmt: skip

@@ -93,7 +93,6 @@ def _composed(name: str) -> str:
     "S104",
     "repeated-id",
     severity="error",
-    is_about_ids=True,
     good=[
         [
             {"id": "a1", "instruction": "Add 2 and 3.", "output": "5"},
@@ -120,7 +119,6 @@ class RepeatedId(_EqualIds):
     "S126",
     "id-normal-form",
     severity="error",
-    is_about_ids=True,
     good=[
         [{"id": "café", "instruction": "Add 2.", "output": "5"}, {"id": "cafe", "instruction": "Add 1.", "output": "1"}]
     ],
@@ -146,7 +144,6 @@ class IdNormalForm(_EqualIds):
     "S123",
     "confusable-id",
     severity="warning",
-    is_about_ids=True,
     good=[
         [{"id": "rec1", "instruction": "Add 2.", "output": "5"}, {"id": "rec2", "instruction": "Add 1.", "output": "1"}]
     ],

@@ -7,15 +7,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curate.base.record import Problem, Record
 from curate.checks import check, texts, turns
 from curate.schema.settings import Settings
-
-if TYPE_CHECKING:
-    from curate.similarity.dedupe.blocks import RecordBlock
-    from curate.similarity.dedupe.shingles import Flags
 
 _SCRIPTS = {
     "ja": ("HIRAGANA", "KATAKANA", "CJK"),
@@ -75,16 +71,10 @@ for _code, _words in _FUNCTION_WORDS.items():
         _VOTERS.setdefault(_word, []).append(_code)
 
 
-def _declares_language(block: RecordBlock, _settings: Settings) -> Flags:
-    values = zip(block.metas, block.values, strict=True)
-    return block.where(["language" in meta or "language" in value for meta, value in values])
-
-
 @check(
     "Q207",
     "language-mismatch",
     severity="warning",
-    condition=_declares_language,
     good=[
         {
             "instruction": "こんにちは",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from curate.base.intervals import wilson
 from curate.base.record import Problem, Record
@@ -12,26 +11,16 @@ from curate.checks import DatasetProblem, EqualKeys, Sketches, check, dataset_ch
 from curate.schema.settings import Settings
 from curate.schema.shape import answer_keys
 
-if TYPE_CHECKING:
-    from curate.similarity.dedupe.blocks import RecordBlock
-    from curate.similarity.dedupe.shingles import Flags
-
 # Pairs from which a share of them says something.
 _FEWEST = 100
 # The longer answer is the better one in this share of the pairs at least, or at most in what is left of it.
 _BIAS = 0.65
 
 
-def _none(block: RecordBlock, _settings: Settings) -> Flags:
-    # Preferences are looked at in any case, see `RecordBlock.is_plain`; of other records there is nothing to say.
-    return block.where([False] * len(block))
-
-
 @check(
     "Q216",
     "no-preference",
     severity="warning",
-    condition=_none,
     good=[
         {"prompt": "Add 2 and 3.", "chosen": "5", "rejected": "6"},
         {"prompt": "Add 2 and 3.", "answers": [{"content": "5", "rating": 1}, {"content": "five", "rating": 1},

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from curate.base.patterns import lazy_pattern
 from curate.base.record import Problem, Record
 from curate.checks import check, turns
 from curate.schema.settings import Settings
-
-if TYPE_CHECKING:
-    from curate.similarity.dedupe.blocks import RecordBlock
-    from curate.similarity.dedupe.shingles import Flags
 
 _WORD = lazy_pattern(r"[぀-ヿ㐀-䶿一-鿿가-힯]|[^\W_]+(?:['’][^\W_]+)*")
 # Letters in lower case, digits as they are, and all else a blank.
@@ -29,17 +24,10 @@ _MOST_REPETITION = 0.6
 READ = 20_000
 
 
-def _may_repeat(block: RecordBlock, _settings: Settings) -> Flags:
-    rows, _, answers = block.answers
-    texts = [block.texts[answer][:READ] for answer in answers.tolist()]
-    return block.having(rows, block.where([not _is_varied(text) for text in texts]))
-
-
 @check(
     "Q208",
     "repeated-text",
     severity="warning",
-    condition=_may_repeat,
     good=[
         {"instruction": "Sing.", "output": "Row, row, row your boat, gently down the stream."},
         {"instruction": "Count.", "output": " ".join(f"Number {n} comes after number {n - 1}." for n in range(1, 30))},

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from curate.base.record import Json, Problem, Record
 from curate.checks import check, messages_pointer
 from curate.schema.calls import broken_arguments
 from curate.schema.settings import Settings
-
-if TYPE_CHECKING:
-    from curate.similarity.dedupe.blocks import RecordBlock
-    from curate.similarity.dedupe.shingles import Flags
-
-
-def _none(block: RecordBlock, _settings: Settings) -> Flags:
-    # Records with calls are looked at in any case, see `RecordBlock.is_plain`; of others there is nothing to say.
-    return block.where([False] * len(block))
 
 
 def _calling(arguments: Json) -> dict[str, Any]:
@@ -36,7 +27,6 @@ def _calling(arguments: Json) -> dict[str, Any]:
     "Q217",
     "broken-arguments",
     severity="error",
-    condition=_none,
     speaks_if=lambda settings: not settings.target,
     good=[_calling('{"order": 7}'), _calling({"order": 7}), _calling("{}")],
     bad=[_calling("{}x"), _calling("{order: 7}"), _calling("[7]"), _calling("")],

@@ -1,16 +1,14 @@
 """One validation of a workspace or of record files, the same for a command, an export and a screen.
 
 Lines, records and the data set as a whole are for `curate.checks.runner`. Here is what needs more than one line or
-another room: decisions, merges, leaks, suspect labels, lengths in tokens. Whatever of that needs the records gets them
-from the one reading of the files.
+another room: decisions, merges, leaks, suspect labels, lengths in tokens. What needs the records asks the workspace.
 """
 
 from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -21,16 +19,15 @@ from typing import TYPE_CHECKING
 
 from curate.base.console import one_line, spelled
 from curate.base.file_guard import read_file
-from curate.base.record import SPLITS, CurateError, Finding, Record, Source
+from curate.base.record import CurateError, Finding, Record, Source
 from curate.base.storage import make_cache, write_atomic
 from curate.base.tables import counted
-from curate.checks import DatasetProblem
+from curate.checks import DatasetProblem, Sketches
 from curate.checks.runner import (
     Engine,
     ExaminerSpec,
     Verdict,
     examine_all,
-    num_bytes,
     open_baseline,
     read_records,
     relative_name,
@@ -38,12 +35,12 @@ from curate.checks.runner import (
     validate,
 )
 from curate.checks.runner.changes import changed_lines, unmerged_findings
-from curate.checks.runner.examine import BLOCKS_FROM, Examiner
+from curate.checks.runner.examine import Examiner
 from curate.checks.runner.names import UniqueNames, Watched, WatchedIds
 from curate.checks.runner.results import SpanResult
 from curate.checks.runner.select import CheckSelection
 from curate.checks.runner.verdict import FindingTally
-from curate.jsonl import Entry, holds_any, read_entries
+from curate.jsonl import Entry, read_entries
 from curate.schema import Shape, guess_shape, load_shape, resembled_shape
 from curate.schema.settings import Settings, read_settings
 
@@ -52,12 +49,10 @@ if TYPE_CHECKING:
     from curate.project.blind import Blind
     from curate.project.data import ProjectData
     from curate.project.fold import RecordState
-    from curate.similarity.dedupe.columns import ColumnCache
 
 
 _SAMPLE_LINES = 100
 _LABELS = Path(".curate", "cache", "labels")
-_EXAMS = [f'"{name}"'.encode() for name in SPLITS[1:]]
 OnSpan = Callable[[SpanResult], None]
 Results = Iterator[tuple[Path, SpanResult]]
 # Finds what is wrong with records in the tokens of a model.
@@ -84,8 +79,6 @@ class Validation:
     has_leaks: bool = True
     lengths: Lengths | None = None
     on_span: OnSpan | None = None
-    has_records: bool = False
-    """Whether the workspace is to have the records afterwards, whatever else needs them."""
     remarks: list[str] = field(default_factory=list)
     """What is to be said of how findings came about, once it has run."""
     _stream: RecordStream = field(init=False)
@@ -98,32 +91,22 @@ class Validation:
                 and E980 for a journal that cannot be read; E940 for checks that need an extra; E957 for a commit that
                 is not there; E970 when a worker is killed; E974 when a file changes meanwhile; and as ``lengths`` does.
         """
-        view, cache = self.spec.shape.view, self._cache()
         changes = changed_lines(self.files, self.since) if self.since else self.spec.changes
-        spec = replace(self.spec, changes=changes, cache=cache)
-        has_records = view is not None and self._needs_records()
         # Without a view lines are no records, so that there is nothing to decide on.
-        data = self.data if view else None
+        data = self.data if self.spec.shape.view else None
         if data:
             from curate.project.journal import damage_texts
 
             self.remarks += damage_texts([damage for damage in data.damages if damage.kind == "unknown"])
-        self._stream = RecordStream(spec.root, data, is_whole=self._whole is not None, has_records=has_records)
+        self._stream = RecordStream(self.spec.root, data, is_whole=self._whole is not None)
         return validate(
             self.files,
-            replace(spec, watched=self._stream.watched, has_records=has_records),
+            replace(self.spec, changes=changes, watched=self._stream.watched),
             jobs=self.jobs,
             engine=self._stream.engine(self.engine, self.on_span),
             further=self._further,
             has_lengths=self.lengths is not None,
         )
-
-    def _cache(self) -> ColumnCache | None:
-        # What is kept is for the processes of this machine. Where its folder leads elsewhere nothing is.
-        if self.data and self.spec.shape.view and self.engine is examine_all:
-            with suppress(CurateError):
-                return self.data.cache_of(self.files) if self._whole is None else self._whole.cache
-        return None
 
     def with_decisions(self, verdict: Verdict) -> Verdict:
         """Return ``verdict`` with what keeps a whole workspace, not one of its files, from an export, once it has run.
@@ -162,7 +145,6 @@ class Validation:
         """Yield what is not found line by line."""
         for finding in unmerged_findings(self.files, self.data.root if self.data else None):
             yield finding, None
-        self._stream.finish()
         if self.lengths:
             yield from self._opened((finding, None) for finding in self.lengths(self._records()))
         if self._selection.doubt_checks:
@@ -204,33 +186,9 @@ class Validation:
     def _records(self) -> Sequence[Record]:
         return self._stream.records(self.files, self.spec.shape)
 
-    def _needs_records(self) -> bool:
-        """Whether records are needed once the files were read: then they are retained, else files are of any size."""
-        # Much is examined in blocks, of which no records are made: to read them again costs less than to make them.
-        # Those of a part would be read as its files have them, and not as decisions have left them.
-        is_as_read = self._whole is not None or not (self.data and self.data.decisions.names)
-        if is_as_read and num_bytes(self.files) >= BLOCKS_FROM:
-            return False
-        if self.has_records or self.lengths or self._selection.doubt_checks:
-            return True
-        # Other machines send none, for there may be more than one can hold.
-        if not self.has_leaks or self.engine is not examine_all:
-            return False
-        if self._selection.everywhere.unwanted.issuperset(("P501", "P504", "P505")):
-            return False
-        return self._has_fixed_exam or self._may_have_exam()
-
     @property
     def _has_fixed_exam(self) -> bool:
         return self._whole is not None and self._whole.has_fixed_exam()
-
-    def _may_have_exam(self) -> bool:
-        """Whether a line or a decision can say that a record is in a test or validation split."""
-        # Lines are searched for a text that says so, not parsed. One that spells it by escapes is found when all were
-        # read; then they are read again.
-        if self.data and self.data.decisions.can_say(SPLITS[1:]):
-            return True
-        return any(holds_any(path, _EXAMS, self.spec.root) for path in self.files)
 
 
 def validate_files(
@@ -267,7 +225,7 @@ def validate_data(data: ProjectData, *, limit: int = 1000, has_leaks: bool = Fal
     """
     baseline = open_baseline(data.settings, data.root)
     spec = ExaminerSpec(shape=data.shape, settings=data.settings, limit=limit, root=data.root, baseline=baseline)
-    validation = Validation(data.files(), spec, data, has_leaks=has_leaks, has_records=not data.is_loaded)
+    validation = Validation(data.files(), spec, data, has_leaks=has_leaks)
     return validation.with_decisions(validation.run())
 
 
@@ -277,18 +235,10 @@ class RecordStream:
     # Names and decisions go by the order of the workspace's files, in whatever order the files are given. Of files that
     # are none of the workspace's, such as standard input, records are left out whose id was dropped, and no more.
 
-    def __init__(
-        self,
-        root: Path | None,
-        data: ProjectData | None = None,
-        *,
-        is_whole: bool = False,
-        has_records: bool = False,
-    ) -> None:
-        """Read the decisions of ``workspace``; ``root`` is what the files of records are named relative to.
+    def __init__(self, root: Path | None, data: ProjectData | None = None, *, is_whole: bool = False) -> None:
+        """Read the decisions of ``data``; ``root`` is what the files of records are named relative to.
 
-        If all files of the workspace are read, ``is_whole``, records that were added are among the others, and with
-        ``has_records`` the workspace takes all of them in the end.
+        If all files of the workspace are read, ``is_whole``, records that were added are among the others.
 
         Raises:
             CurateError: E913 and E980 for a journal that cannot be read; E904 and E914 for the files decisions are on.
@@ -297,22 +247,14 @@ class RecordStream:
         self._data = data
         self._decisions = data.decisions if data and data.decisions.names else None
         # The workspace's files in their order, by the names that settings have for them.
-        self._files: dict[str, Path] = {}
-        if data and (self._decisions or has_records):
-            self._files = {relative_name(path, data.root): path for path in data.files()}
+        self._files = (
+            {relative_name(path, data.root): path for path in data.files()} if data and self._decisions else {}
+        )
         self._ranks = {file: rank for rank, file in enumerate(self._files)}
         self._num_read = 0
         self._names = UniqueNames()
         self._is_whole = is_whole
-        self.has_records = has_records
-        self._states: list[RecordState] = []
-        self._records: list[Record] = []
-        self._unread: list[tuple[str, int]] = []
         self._answered: list[tuple[RecordState, str]] = []
-        if data or has_records:
-            from curate.project.fold import RecordState
-
-            self._undecided: Callable[[Record], RecordState] = RecordState
 
     @property
     def watched(self) -> WatchedIds | None:
@@ -320,23 +262,29 @@ class RecordStream:
         return WatchedIds.of(self._decisions.names) if self._decisions else None
 
     def records(self, files: Sequence[Path], shape: Shape) -> Sequence[Record]:
-        """Return the records that are in, of ``files``, which were read; they are read again if none were retained.
+        """Return the records that are in, of ``files``, which are read again.
 
         Those of a whole workspace are named as there, others as their lines name them.
         """
         if self._is_whole and self._data:
             return self._data.records()
-        if self.has_records:
-            order = {self.source_file(path): index for index, path in enumerate(files)}
-            return sorted(self._records, key=lambda record: order[record.source.file])
-        is_out = self._decisions.is_out if self._decisions else lambda _: False
-        records = (item for item in read_records(files, shape, root=self._root) if isinstance(item, Record))
-        return [record for record in records if not is_out(record.id)]
-
-    def finish(self) -> None:
-        """Give the workspace its records, where all were read and retained."""
-        if self._is_whole and self._data and self.has_records:
-            self._data.hold(self._states, self._unread)
+        if not self._decisions or not self._data:
+            return [item for item in read_records(files, shape, root=self._root) if isinstance(item, Record)]
+        own: dict[str, list[Record]] = {}
+        for record in self._data.records() if any(map(self._is_ours, files)) else ():
+            own.setdefault(record.source.file, []).append(record)
+        records = []
+        for path in files:
+            if self._is_ours(path):
+                name = spelled(str(self._files[self._settings_name(path)].relative_to(self._data.root)))
+                source_file = self.source_file(path)
+                records += [
+                    self._as_in_line(record, Source(source_file, record.source.line)) for record in own.get(name, ())
+                ]
+            else:
+                items = read_records([path], shape, root=self._root)
+                records += [r for r in items if isinstance(r, Record) and not self._decisions.is_out(r.id)]
+        return records
 
     def answered(self) -> list[tuple[RecordState, str]]:
         """Return the records of the whole workspace whose category somebody has answered, each with its line's id.
@@ -370,67 +318,43 @@ class RecordStream:
         """Yield the results of spans, in the order of the workspace's files, with records as decisions leave them."""
         for path, result in results:
             rank = self._rank(path)
-            is_ours = rank < len(self._files)
-            if is_ours:
+            if is_ours := rank < len(self._files):
                 self._pass_over(rank)
                 self._num_read = rank + 1
             names = self._named(result) if is_ours else {}
             file, settings_name = self.source_file(path), relative_name(path, examiner.spec.root)
-            states: dict[int, RecordState | None] = {}
             for watched in result.watched:
-                line = watched.record.source.line
-                states[line] = self._exchange(result, watched, names.get(line), file, settings_name, examiner)
-            if states:
-                examiner.complete(result)
-            for record in result.records:
-                self._retain(record, names.get(record.source.line), file, states)
-            self._unread += [(file, line) for line in result.unread] if is_ours else []
+                name = names.get(watched.record.source.line)
+                self._exchange(result, watched, name, file, settings_name, examiner)
+            if result.watched:
+                result.sketches = result.sketches.in_order()
             # They are used up here: a span that waits for its turn holds findings and sketches only.
-            result.watched, result.displacing, result.records = [], [], []
+            result.watched, result.displacing = [], []
             yield path, result
 
-    def _retain(self, record: Record, name: str | None, file: str, decided: Mapping[int, RecordState | None]) -> None:
-        """Retain a record of a line, or what is in ``decided`` in place of it."""
-        line = record.source.line
-        state = decided[line] if line in decided else self._undecided(_moved(record, name or record.id, file))
-        if state is None:
-            return
-        if self._is_whole:
-            # Other files are read with a workspace at times, and none of its records.
-            self._states += [state] if name is not None else []
-        elif state.dropped is None:
-            own_id = self._as_in_line(state.record, record.source).id if state.heads else record.id
-            self._records.append(replace(state.record, id=own_id))
-
     def _named(self, result: SpanResult) -> dict[int, str]:
-        """Return, by line, what the records of a span are called that may have been decided on or are retained."""
-        if self.has_records:
-            return {record.source.line: self._names.name(record.id) for record in result.records}
+        """Return, by line, what the records of a span are called that may have been decided on."""
         watched = [(changed.record.source.line, changed.record.id) for changed in result.watched]
         return {line: self._names.name(own_id) for line, own_id in sorted([*result.displacing, *watched])}
 
     def _exchange(
         self, result: SpanResult, watched: Watched, name: str | None, file: str, settings_name: str, examiner: Examiner
-    ) -> RecordState | None:
-        """Add to the result of a span one record as decisions have left it, and return its state.
+    ) -> None:
+        """Add to the result of a span one record as decisions have left it.
 
         ``file`` is what its source is called, ``settings_name`` what settings call it. Without a ``name`` it stands in
-        a file that is none of the workspace's; then there is none if a record with its id was dropped.
+        a file that is none of the workspace's; then it is left out if a record with its id was dropped.
         """
         record = watched.record
         assert self._decisions is not None
-        if name is not None:
-            state = self._decided(_moved(record, name, file))
-        elif self._decisions.is_out(record.id):
-            return None
-        else:
-            state = self._undecided(_moved(record, record.id, file))
-        if not state.heads and state.dropped is None:
+        state = self._decided(_moved(record, name, file)) if name is not None else None
+        if state.dropped is not None if state else self._decisions.is_out(record.id):
+            return
+        if not state or not state.heads:
             examiner.add_record(result, record, settings_name, watched.raw, is_changed=watched.is_changed)
-        elif state.dropped is None:
+        else:
             # Its findings have no column: the file's line may be another than what it now is.
             examiner.add_record(result, self._as_in_line(state.record, record.source), settings_name, None)
-        return state
 
     def _decided(self, record: Record) -> RecordState:
         """Return a record as decisions have left it."""
@@ -452,17 +376,15 @@ class RecordStream:
         records = []
         for state in self._decisions.added() if self._decisions else ():
             self._note_answer(state)
-            if self.has_records:
-                self._states.append(state)
             if state.dropped is None:
                 records.append(state.record)
         # Records of decisions have a place in the journal, which is their reading order.
         records.sort(key=lambda record: (record.source.file, record.source.line))
         for file, group in groupby(records, key=lambda record: record.source.file):
-            result = SpanResult(FindingTally(examiner.spec.limit))
+            result = SpanResult(FindingTally(examiner.spec.limit), Sketches(file))
             for record in group:
                 examiner.add_record(result, self._as_in_line(record, record.source), "", None)
-            examiner.complete(result)
+            result.sketches = result.sketches.in_order()
             yield Path(file), result
 
     def _pass_over(self, rank: int) -> None:
@@ -488,6 +410,9 @@ class RecordStream:
 
     def _settings_name(self, path: Path) -> str:
         return relative_name(path, self._data.root) if self._data else ""
+
+    def _is_ours(self, path: Path) -> bool:
+        return self._settings_name(path) in self._files
 
     def _rank(self, path: Path) -> int:
         """Return the place of a file in the workspace's order, after the last for files that are none of it."""

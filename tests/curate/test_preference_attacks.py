@@ -11,7 +11,6 @@ import pytest
 from curate.base.events import Edit, Label
 from curate.base.record import Source
 from curate.checks import Sketches
-from curate.checks._sketches import sketch_of
 from curate.checks.preference import RejectedAndChosen
 from curate.project.data import load_data
 from curate.schema import load_shape
@@ -49,7 +48,7 @@ def pair(chosen: str = "Hello there.", rejected: str = "Go away.", **more: Any) 
 def test_what_a_check_finds_does_not_hang_on_how_lines_come_in_batches() -> None:
     shape = load_shape("preference")
     lines = [pair("Hello.", "Hi."), pair("Hi.", "Away.")]
-    sketches = [sketch_of(shape.record(line, Source("a", number))) for number, line in enumerate(lines, 1)]
+    records = [shape.record(line, Source("a", number)) for number, line in enumerate(lines, 1)]
 
     def found(*batches: Any) -> list[int]:
         check = RejectedAndChosen(Settings())
@@ -57,7 +56,7 @@ def test_what_a_check_finds_does_not_hang_on_how_lines_come_in_batches() -> None
             check.see_all(Sketches.of(batch))
         return [problem.line for problem in check.finish()]
 
-    assert found(sketches) == found(*([sketch] for sketch in sketches))
+    assert found(records) == found(*([record] for record in records))
 
 
 def test_a_prompt_that_is_nothing_but_the_start_of_an_answer_is_refused_by_its_line(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ def test_a_prefilter_starts_after_the_lines_that_pay_for_it(monkeypatch: pytest.
     unsigned = [check for check in everything if not check.signs]
     assert prefilter.checks(plain) == unsigned
     assert [check.code for check in prefilter.checks(letter) if check.signs] == ["X701"]
-    assert prefilter.num_checks == len(everything) > len(unsigned)
+    assert len(everything) > len(unsigned)
 
 
 words = st.sampled_from(["a", "b", "don't", "it's", "its", "'q'", "x_y", "Don'T", "5", "a''b", "-", "ok.", "é", "漢字"])

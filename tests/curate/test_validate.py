@@ -201,13 +201,8 @@ def test_jobs_pay_for_large_data_only(tmp_path: Path, monkeypatch: pytest.Monkey
     with large.open("wb") as file:
         file.truncate(64 * 2**20)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
-    assert default_jobs([small], is_by_block=False) == 1
-    assert default_jobs([small, large], is_by_block=False) == 3
-    # In blocks a process is several times as fast.
-    assert default_jobs([small, large], is_by_block=True) == 1
-    with large.open("wb") as file:
-        file.truncate(256 * 2**20)
-    assert default_jobs([small, large], is_by_block=True) == 3
+    assert default_jobs([small]) == 1
+    assert default_jobs([small, large]) == 3
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

@@ -84,16 +84,11 @@ def validate(
     examined.
 
     Raises:
-        CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read; E974 when
-            one of which lines are known changes meanwhile.
+        CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read.
     """
-    read = _ReadFiles(files, spec)
-    examiner = Examiner(replace(spec, num_bytes=num_bytes(files), parts=read.known))
+    examiner = Examiner(spec)
     baseline, selection, across = spec.baseline, examiner.selection, Across(examiner, files)
-    unread = [path for path in files if path not in read.known]
-    jobs = jobs or default_jobs(unread, is_by_block=examiner.is_by_block)
-    total = _examined(across, examiner, read.watched(engine(examiner, files, jobs)))
-    read.keep()
+    total = _examined(across, examiner, engine(examiner, files, jobs or default_jobs(files)))
     tally = total.tally
     across.finish(tally)
     for finding, problem in further(across.has_exam):
@@ -105,53 +100,6 @@ def validate(
         num_mended=baseline.num_mended(selection.codes(has_lengths)) if baseline and is_whole else 0,
         num_changed=None if is_whole else total.num_lines - total.num_unchanged,
     )
-
-
-class _ReadFiles:
-    """Which blocks the files of a validation have, for whoever reads them next."""
-
-    def __init__(self, files: Sequence[Path], spec: ExaminerSpec) -> None:
-        self._cache = spec.cache
-        named = [(path, relative_name(path, spec.root)) for path in files] if spec.cache else []
-        self._stamps = {path: stamp_of(path, spelled(name or str(path))) for path, name in named}
-        self._parts: dict[Path, list[Part] | None] = {path: [] for path in self._stamps}
-        self._num_lines: Counter[Path] = Counter()
-        self.known: dict[Path, FileParts] = {}
-        if self._cache:
-            # It needs numpy.
-            from curate.checks.runner.file_parts import known_parts
-
-            with suppress(CurateError):
-                pack = self._cache.opened()
-                known = {path: known_parts(pack, stamp, has_columns=False) for path, stamp in self._stamps.items()}
-                self.known = {path: of_file for path, of_file in known.items() if of_file}
-
-    def watched(self, results: Iterable[tuple[Path, SpanResult]]) -> Iterator[tuple[Path, SpanResult]]:
-        """Yield ``results``, and take note of the blocks of each."""
-        for path, result in results:
-            known = self._parts.get(path)
-            if known is not None and result.parts is not None:
-                known += result.parts
-                self._num_lines[path] += result.num_lines
-            elif known is not None:
-                self._parts[path] = None
-            yield path, result
-
-    def keep(self) -> None:
-        """Write down where the blocks of each file are, if all of its lines are in some and it is as it was."""
-        if self._cache is None or not any(self._parts.values()):
-            return
-        # It needs numpy.
-        from curate.checks.runner.file_parts import FileParts, file_key, keep_parts
-
-        with suppress(CurateError):
-            pack = self._cache.opened()
-            for path, parts in self._parts.items():
-                stamp = self._stamps[path]
-                if parts and stamp_of(path, stamp[0]) == stamp:
-                    keep_parts(pack, FileParts(stamp, parts, num_lines=self._num_lines[path]))
-            keys = [part.key for parts in self._parts.values() for part in parts or ()]
-            self._cache.sweep(pack, [*map(file_key, self._stamps.values()), *keys])
 
 
 def _summed(total: SpanResult, selection: CheckSelection) -> Verdict:
@@ -173,7 +121,7 @@ def _summed(total: SpanResult, selection: CheckSelection) -> Verdict:
 
 def _examined(across: Across, examiner: Examiner, results: Iterable[tuple[Path, SpanResult]]) -> SpanResult:
     """Show the records of all spans to the dataset checks, and return what was found as if in one span."""
-    total = SpanResult(FindingTally(examiner.limit))
+    total = SpanResult(FindingTally(examiner.limit), Sketches(""))
     for finding in examiner.shape.warnings:
         examiner.add_file_finding(total, finding, examiner.shape.path)
     crlf: dict[Path, tuple[int, int]] = {}
@@ -219,30 +167,15 @@ def read_records(files: Sequence[Path], shape: Shape, *, root: Path | None = Non
     for path in files:
         is_inside = root is not None and path.is_relative_to(root)
         reader = Reader(path, name=str(path.relative_to(root)) if root and is_inside else None, root=root)
-        for item in reader.blocks():
+        for item in reader:
             if isinstance(item, Finding):
                 yield item
-                continue
-            values = strict_loads_all(item.lines) if item.is_plain else None
-            if values is not None and all(map(shape.is_valid, values)):
-                for line, value in enumerate(values, item.number):
-                    yield shape.record(value, Source(reader.name, line))
-                continue
-            for raw in reader.lines_in(item):
-                yield from _record_of(reader, raw, shape)
+            elif shape.is_valid(item.value):
+                yield shape.record(item.value, item.line.source)
+            else:
+                yield from violations(shape, item)
         if reader.num_crlf:
             yield crlf_finding(reader.name, reader.first_crlf, reader.num_crlf)
-
-
-def _record_of(reader: Reader, raw: RawLine | Finding, shape: Shape) -> Iterator[Record | Finding]:
-    """Yield the record in a line, or what is wrong with the line."""
-    item = raw if isinstance(raw, Finding) else reader.entry(raw)
-    if isinstance(item, Finding):
-        yield item
-    elif shape.is_valid(item.value):
-        yield shape.record(item.value, item.line.source)
-    else:
-        yield from violations(shape, item)
 
 
 def _with_columns(findings: list[Finding], files: Sequence[Path], root: Path | None) -> list[Finding]:
@@ -304,13 +237,14 @@ class Across:
     def see(self, result: SpanResult) -> None:
         """Show the records of a span to every check."""
         self._excused.update(result.excused)
-        batches = result.batches or ([Sketches.of(result.sketches)] if result.sketches else [])
-        for sketches in batches:
-            for _, running in self._running:
-                show(running, sketches, result.sketches)
-            self.has_exam = self.has_exam or not {*SPLITS[1:]}.isdisjoint(sketches.splits)
-            if self._records is not None:
-                self._records.add(sketches, result.prints)
+        sketches = result.sketches
+        if not sketches:
+            return
+        for _, running in self._running:
+            show(running, sketches)
+        self.has_exam = self.has_exam or not {*SPLITS[1:]}.isdisjoint(sketches.splits)
+        if self._records is not None:
+            self._records.add(sketches)
 
     def finish(self, tally: FindingTally) -> None:
         """Add what is wrong with the whole to ``tally``."""
@@ -388,15 +322,15 @@ class _RecordIndex:
         self._numbers: dict[str, int] = {}
         self._categories: list[str] = []
 
-    def add(self, sketches: Sketches, prints: array[int]) -> None:
-        """Take note of the records of a span; ``prints`` is empty where no baseline asks for them."""
+    def add(self, sketches: Sketches) -> None:
+        """Take note of the records of a span."""
         file = self._files.setdefault(sketches.file, _File())
         for category in dict.fromkeys(sketches.categories):
             self._numbers.setdefault(category, len(self._numbers))
         self._categories = list(self._numbers)
         file.lines.extend(sketches.lines)
         file.categories.extend(map(self._numbers.__getitem__, sketches.categories))
-        file.prints.extend(prints)
+        file.prints.extend(sketches.prints)
 
     def at(self, file: str, line: int) -> tuple[str, int]:
         """Return category and fingerprint of the record there, "" and 0 where no record is."""

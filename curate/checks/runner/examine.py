@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from curate.base.record import Finding, Json, Line, Problem, Record, Severity, Source, is_named
-from curate.checks import Check, sketch_of
+from curate.checks import Check, Sketches
 from curate.checks.runner.baseline import Owed, fingerprint_of_file, fingerprint_of_raw, fingerprint_of_value
 from curate.checks.runner.changes import NO_LINES
 from curate.checks.runner.names import Watched
@@ -21,12 +19,7 @@ from curate.jsonl import Entry, RawLine, Reader, Span, fault_finding, locate
 from curate.schema import LimitProblem, Shape
 from curate.schema.settings import ADDED
 
-if TYPE_CHECKING:
-    from curate.checks.runner.blocks import BlockPass, Needs
-    from curate.similarity.dedupe.blocks import RecordBlock
-    from curate.similarity.dedupe.shingles import Flags
-
-# Bytes from which many lines are examined at once.
+# Bytes of record files from which their columns are kept on the disk.
 BLOCKS_FROM = 8_000_000
 
 
@@ -44,31 +37,10 @@ class Examiner:
         self.selection = select_checks(spec.settings)
         self.limit = spec.limit
         self.baseline = spec.baseline
-        self._watched = spec.watched
         self._name = ""
         self._rules = self.selection.everywhere
-        self.needs: Needs = "record"
         self._prefilters: dict[int, Prefilter] = {}
-        self.needs_sketches = bool(self.selection.sketched_checks)
-        self._is_by_category = self.selection.is_by_category
-        self._blocks: BlockPass | None = None
-        if spec.num_bytes >= BLOCKS_FROM and self._is_fit_for_blocks():
-            # It loads numpy, which takes as long as a few thousand lines.
-            from curate.checks.runner.blocks import BlockPass
-
-            self._blocks = BlockPass(self)
-
-    @property
-    def is_by_block(self) -> bool:
-        """Whether many lines are examined at once."""
-        return self._blocks is not None
-
-    def _is_fit_for_blocks(self) -> bool:
-        # A baseline knows records by digests, and a check of a plug-in may ask for single sketches.
-        running = [check.on_dataset(self.settings) for check in self.selection.dataset_checks if check.on_dataset]
-        asks_for_single = any(not hasattr(check, "see_all") for check in running)
-        is_plain = self.baseline is None and not self.spec.has_records and self.shape.view is not None
-        return is_plain and not asks_for_single
+        self._needs_sketches = bool(self.selection.sketched_checks)
 
     def examine(self, path: Path, span: Span | None) -> SpanResult:
         """Examine the lines of a span, or of the whole file.
@@ -76,53 +48,38 @@ class Examiner:
         Raises:
             CurateError: E904 when the file is missing or may not be read.
         """
-        result = SpanResult(FindingTally(self.limit))
         reader = Reader(path, span=span, root=self.spec.root)
+        result = SpanResult(FindingTally(self.limit), Sketches(reader.name))
         self._enter(relative_name(path, self.spec.root))
-        needs_record = self._watched is not None or self.spec.has_records
-        is_more = needs_record or self._is_by_category or self._prefilter(self._rules).num_checks > 0
-        is_about_ids = all(check.is_about_ids for check in self.selection.sketched_checks)
-        self.needs = "record"
-        if self.shape.view is None or not (is_more or self.needs_sketches):
-            self.needs = "shape"
-        elif not is_more and self.baseline is None and is_about_ids:
-            self.needs = "ids"
         changes = self.spec.changes
         changed = None if changes is None else changes.get(str(path), NO_LINES)
-        for line in self._blocks.lines(reader, result, changed) if self._blocks else reader.lines():
-            if type(line) is not tuple:
-                assert isinstance(line, Finding)
-                self._note_unread(result, line)
+        for line in reader.lines():
+            if isinstance(line, Finding):
                 if changed is None or (line.line in changed if line.code == "S116" else changed):
                     self._add_door(result, line, self._name, self._rules)
-            elif changed is not None and line[0] not in changed:
-                self._see_unchanged(reader, line, result)
-                result.num_unchanged += 1
-            else:
-                self._examine_line(reader, line, result)
-        if self._blocks:
-            self._blocks.complete(result)
+                continue
+            is_changed = changed is None or line[0] in changed
+            result.num_unchanged += not is_changed
+            self._examine_line(reader, line, result, is_changed=is_changed)
         result.num_lines = reader.num_lines
         if changed is None or changed:
             result.num_crlf, result.first_crlf = reader.num_crlf, reader.first_crlf
         return result
 
-    def _examine_line(self, reader: Reader, line: RawLine, result: SpanResult) -> None:
+    def _examine_line(self, reader: Reader, line: RawLine, result: SpanResult, *, is_changed: bool) -> None:
         value = reader.value(line)
         if isinstance(value, Finding):
-            self._note_unread(result, value)
-            self._add_door(result, value, self._name, self._rules, line[2])
+            if is_changed:
+                self._add_door(result, value, self._name, self._rules, line[2])
         elif not self.shape.is_valid(value):
-            result.unread += [line[0]] if self.spec.has_records else []
-            self._add_violations(result, reader, line, value)
-        elif self.needs == "shape":
+            if is_changed:
+                self._add_violations(result, reader, line, value)
+        elif self.shape.view is None:
             result.num_records += 1
-        elif self.needs == "ids":
-            self._note_id(value, Source(reader.name, line[0]), result)
         else:
             record = self.shape.record(value, Source(reader.name, line[0]))
-            if not self._sets_aside(record, line[2], result, is_changed=True):
-                self._examine_record(record, line[2], result)
+            if not self._sets_aside(record, line[2], result, is_changed=is_changed):
+                self._examine_record(record, line[2], result, is_changed=is_changed)
 
     def add_record(
         self, result: SpanResult, record: Record, file: str, raw: bytes | None, *, is_changed: bool = True
@@ -130,23 +87,16 @@ class Examiner:
         """Add to ``result`` a record and what is wrong with it; ``file`` names its file within the workspace.
 
         ``raw`` is its line, None where the line says something else than the record: then its findings have no column.
-        Unless ``is_changed``, its own faults are not looked for. The result has to be sorted when all are added.
+        Unless ``is_changed``, its own faults are not looked for. The sketches have to be sorted when all are added.
         """
         self._enter(file)
-        if is_changed:
-            self._examine_record(record, raw, result)
-        else:
-            self._add_unchanged(record, result)
+        self._examine_record(record, raw, result, is_changed=is_changed)
 
     def findings_of(self, record: Record) -> list[Finding]:
         """Return what is wrong with one record, errors first and without columns; what a baseline holds is left out."""
-        result = SpanResult(FindingTally(self.limit))
+        result = SpanResult(FindingTally(self.limit), Sketches(record.source.file))
         self.add_record(result, record, record.source.file, None)
         return [finding for findings in result.tally.retained.values() for finding in findings]
-
-    def _note_unread(self, result: SpanResult, finding: Finding) -> None:
-        if self.spec.has_records and finding.severity == "error":
-            result.unread.append(finding.line)
 
     def _enter(self, file: str) -> None:
         """Go by the rules of a file, which is named from the workspace on, for the records that follow."""
@@ -155,73 +105,38 @@ class Examiner:
 
     def _sets_aside(self, record: Record, raw: bytes, result: SpanResult, *, is_changed: bool) -> bool:
         """Note a record as the spec asks, and return whether it is for somebody else to examine."""
-        if self.spec.has_records:
-            result.records.append(record)
-        if self._watched is None:
+        watched = self.spec.watched
+        if watched is None:
             return False
-        if record.id in self._watched.ids:
+        if record.id in watched.ids:
             result.watched.append(Watched(record, raw, is_changed))
             return True
-        if self._watched.can_displace(record.id):
+        if watched.can_displace(record.id):
             result.displacing.append((record.source.line, record.id))
         return False
 
-    def _examine_record(self, record: Record, raw: bytes | None, result: SpanResult) -> None:
+    def _examine_record(self, record: Record, raw: bytes | None, result: SpanResult, *, is_changed: bool) -> None:
         result.num_records += 1
-        excused = self.check(record, raw, result)
-        if self.needs_sketches:
-            self._sketch(result, record, excused)
-
-    def check(
-        self, record: Record, raw: bytes | None, result: SpanResult, spared: Collection[str] = ()
-    ) -> frozenset[str]:
-        """Add what is wrong with a record itself, and return which checks it asks to be excused from.
-
-        The checks whose codes are ``spared`` have nothing to report.
-        """
         excused = self.shape.ignored(record.data)
-        rules = self.selection.rules(self._name, record.category) if self._is_by_category else self._rules
+        if is_changed:
+            self._check(record, raw, result, excused)
+        if self._needs_sketches:
+            result.sketches.add(record)
+            if self.baseline:
+                result.sketches.prints.append(fingerprint_of_value(record.data))
+            if excused:
+                result.excused[record.source.file, record.source.line] = excused
+
+    def _check(self, record: Record, raw: bytes | None, result: SpanResult, excused: frozenset[str]) -> None:
+        """Add what is wrong with a record itself."""
+        rules = self.selection.rules(self._name, record.category) if self.selection.is_by_category else self._rules
         for check in self._prefilter(rules).checks(record.data):
-            if check.code in spared:
-                continue
             assert check.on_record is not None
             for problem in check.on_record(record, self.settings):
                 if excused and is_named(check.code, check.name, excused):
                     result.tally.num_suppressed += 1
                 else:
                     self._add(result, check, rules.severities[check.code], problem, record, raw)
-        return excused
-
-    @property
-    def rules(self) -> str:
-        """A digest of all that `flags` depends on beside the records; "" where it cannot be told."""
-        return self._block_prefilter.digest
-
-    def flags(self, block: RecordBlock) -> tuple[Flags, dict[str, Flags]]:
-        """Return which records of a block, [N], have to be checked one by one, and which by each check."""
-        return self._block_prefilter.flags(block)
-
-    @property
-    def _block_prefilter(self) -> Prefilter:
-        # Rules of a category, that of records without one among them, only ever leave checks out.
-        return self._prefilter(self.selection.everywhere if self._is_by_category else self._rules)
-
-    def complete(self, result: SpanResult) -> None:
-        """Put the sketches into reading order, after those of watched records were added."""
-        if self._blocks:
-            self._blocks.complete(result)
-            return
-        sketches, prints = result.sketches, result.prints
-        order = sorted(range(len(sketches)), key=lambda index: sketches[index].line)
-        result.sketches = [sketches[index] for index in order]
-        if prints:
-            result.prints = array("Q", (prints[index] for index in order))
-
-    def _note_id(self, value: dict[str, Json], source: Source, result: SpanResult) -> None:
-        """Show the dataset checks no more of a record than its own id."""
-        result.num_records += 1
-        if self.shape.view and (own_id := self.shape.view.get(value, "id")) is not None:
-            self._sketch(result, Record(str(own_id), self.shape.kind, source, {}), self.shape.ignored(value))
 
     def _prefilter(self, rules: CheckRules) -> Prefilter:
         """Return the prefilter for the checks of ``rules``, which the selection keeps, so that their identity lasts."""
@@ -229,34 +144,6 @@ class Examiner:
         if prefilter is None:
             prefilter = self._prefilters[id(rules)] = Prefilter(rules.record_checks, self.settings)
         return prefilter
-
-    def _see_unchanged(self, reader: Reader, line: RawLine, result: SpanResult) -> None:
-        """Show a record to the dataset checks without looking for faults of its own."""
-        value = reader.value(line)
-        if isinstance(value, Finding) or not self.shape.is_valid(value):
-            result.unread += [line[0]] if self.spec.has_records else []
-            return
-        if self.shape.view is None:
-            result.num_records += 1
-            return
-        record = self.shape.record(value, Source(reader.name, line[0]))
-        if not self._sets_aside(record, line[2], result, is_changed=False):
-            self._add_unchanged(record, result)
-
-    def _add_unchanged(self, record: Record, result: SpanResult) -> None:
-        result.num_records += 1
-        if self.needs_sketches:
-            self._sketch(result, record, self.shape.ignored(record.data))
-
-    def _sketch(self, result: SpanResult, record: Record, excused: frozenset[str]) -> None:
-        if self._blocks:
-            result.single.append(record)
-        else:
-            result.sketches.append(sketch_of(record))
-        if self.baseline:
-            result.prints.append(fingerprint_of_value(record.data))
-        if excused:
-            result.excused[record.source.file, record.source.line] = excused
 
     def _add(
         self, result: SpanResult, check: Check, severity: Severity, problem: Problem, record: Record, raw: bytes | None

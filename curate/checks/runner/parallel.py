@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from curate.checks.runner.examine import Examiner
 from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.jsonl import JsonFault, Span, spans
 
-if TYPE_CHECKING:
-    from curate.checks.runner.file_parts import FileParts
-
 _SPAN_BYTES = 8 * 1024 * 1024
-# A process examines about this much in the time that it takes another to start: in blocks, and line by line.
-_SMALL_BYTES = 128 * 1024 * 1024
-_SMALL_BYTES_BY_LINE = 32 * 1024 * 1024
+# A process examines some of this in the time that it takes another to start.
+_SMALL_BYTES = 64 * 1024 * 1024
 _examiner: Examiner | None = None
 
 
@@ -33,13 +27,9 @@ def num_bytes(files: Sequence[Path]) -> int:
     return total
 
 
-def default_jobs(files: Sequence[Path], *, is_by_block: bool) -> int:
+def default_jobs(files: Sequence[Path]) -> int:
     """Return how many processes pay: one for small data, else one for each CPU that this process may use."""
-    return (
-        1
-        if num_bytes(files) < (_SMALL_BYTES if is_by_block else _SMALL_BYTES_BY_LINE)
-        else min(8, len(os.sched_getaffinity(0)))
-    )
+    return 1 if num_bytes(files) < _SMALL_BYTES else min(8, len(os.sched_getaffinity(0)))
 
 
 def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterator[tuple[Path, SpanResult]]:
@@ -50,7 +40,7 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
     """
     # Spans also bound what one process holds: the sketches of a span are seen and forgotten before the next.
     spec = examiner.spec
-    tasks = tasks_of(files, spec.root, is_counted=jobs > 1, parts=spec.parts)
+    tasks = tasks_of(files, spec.root, is_counted=jobs > 1)
     if jobs == 1:
         yield from _in_turn(examiner, tasks)
         return
@@ -62,23 +52,12 @@ def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterato
         yield from ((path, result) for (path, _), result in zip(tasks, results, strict=True))
 
 
-def tasks_of(
-    files: Sequence[Path],
-    root: Path | None,
-    *,
-    is_counted: bool = True,
-    parts: Mapping[Path, FileParts] = MappingProxyType({}),
-) -> list[tuple[Path, Span | None]]:
+def tasks_of(files: Sequence[Path], root: Path | None, *, is_counted: bool = True) -> list[tuple[Path, Span | None]]:
     """Return what can be examined apart, in reading order: each file, or the spans of a large one.
 
-    Without ``is_counted`` spans do not know the number of their first line, but those of files whose ``parts`` are
-    known.
+    Without ``is_counted`` spans do not know the number of their first line.
     """
-    return [
-        (path, span)
-        for path in files
-        for span in (parts[path].spans(_SPAN_BYTES) if path in parts else _spans(path, root, is_counted=is_counted))
-    ]
+    return [(path, span) for path in files for span in _spans(path, root, is_counted=is_counted)]
 
 
 def _in_turn(examiner: Examiner, tasks: Sequence[tuple[Path, Span | None]]) -> Iterator[tuple[Path, SpanResult]]:

@@ -13,7 +13,6 @@ from curate.base.console import spelled
 from curate.base.packs import MemoryPack, Pack
 from curate.base.record import CurateError, Finding, Json, Record, Source
 from curate.base.storage import WRITE_FAILED
-from curate.checks.runner.blocks import MOST_INVALID
 from curate.checks.runner.file_parts import FileParts
 from curate.checks.runner.parallel import default_jobs, num_bytes, tasks_of
 from curate.checks.runner.pool import shared_out
@@ -25,6 +24,8 @@ from curate.similarity.dedupe.columns import BlockColumns, ColumnCache, Part, co
 # Hears how many bytes are read, and how many there are.
 Progress = Callable[[int, int], object]
 Task = tuple[Path, Span | None]
+# Where more of a block's lines break the schema, its lines go one by one.
+MOST_INVALID = 0.1
 
 
 def read_parts(path: Path, span: Span | None, shape: Shape, root: Path | None, pack: Pack | MemoryPack, /) -> FileParts:
@@ -97,7 +98,7 @@ def read_all(
     on_progress: Progress | None,
 ) -> Iterator[tuple[Path, FileParts]]:
     """Read ``files``, by several processes where that pays, and yield what is in each span of each, in order."""
-    jobs = default_jobs(files, is_by_block=True) if cache and isinstance(pack, Pack) else 1
+    jobs = default_jobs(files) if cache and isinstance(pack, Pack) else 1
     tasks = tasks_of(files, root, is_counted=jobs > 1)
     total, num_done = num_bytes(files), 0
     results = (

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Literal
 
 from curate.base.record import Finding, Json, Problem, Record, Source
-from curate.checks import Check, Doubt, SharedText, Sketches, TokenLengths, show, sketch_of, texts
+from curate.checks import Check, Doubt, SharedText, Sketches, TokenLengths, show, texts
 from curate.jsonl import parts_of
 from curate.schema import Shape, load_shape
 from curate.schema.settings import Settings
@@ -77,9 +77,8 @@ def problems(check: Check, example: Json, settings: Settings | None = None) -> l
         return list(check.on_doubt(Doubt(**example), chosen))
     assert check.on_dataset
     running = check.on_dataset(chosen)
-    sketches = [sketch_of(record_of(line, number)) for number, line in enumerate(example, 1)]
-    if sketches:
-        show(running, Sketches.of(sketches), sketches)
+    if records := [record_of(line, number) for number, line in enumerate(example, 1)]:
+        show(running, Sketches.of(records))
     return [reported.problem for reported in running.finish()]
 
 
@@ -136,8 +135,7 @@ def firing(check: Check, records: Iterable[Record | Finding], settings: Settings
             continue
         num_records += 1
         if running:
-            sketch = sketch_of(record)
-            show(running, Sketches.of([sketch]), [sketch])
+            show(running, Sketches.of([record]))
         if check.on_record and (problem := next(iter(check.on_record(record, settings)), None)):
             firings.append((record.source.file, record.source.line, problem.message))
     if running:

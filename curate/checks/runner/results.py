@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from curate.base.record import Record
-from curate.checks import Sketch, Sketches
+from curate.checks import Sketches
 from curate.checks.runner.baseline import Baseline, Owed
 from curate.checks.runner.changes import LineSet
 from curate.checks.runner.names import Watched, WatchedIds
 from curate.checks.runner.verdict import FindingTally
 from curate.schema import Shape
 from curate.schema.settings import Settings
-
-if TYPE_CHECKING:
-    from curate.checks.runner.file_parts import FileParts
-    from curate.similarity.dedupe.columns import ColumnCache, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +34,6 @@ class ExaminerSpec:
     changes: Mapping[str, LineSet] | None = None
     watched: WatchedIds | None = None
     """Records with these ids are not examined, but come with the results; see `Examiner.add_record`."""
-    has_records: bool = False
-    """Whether all records come with the results."""
-    num_bytes: int = 0
-    """About how much there is to examine in all: of much, many lines are examined at once."""
-    cache: ColumnCache | None = None
-    """Where what is known of blocks of lines is kept, for whoever reads them next."""
-    parts: Mapping[Path, FileParts] = field(default_factory=dict)
-    """Where the blocks are of the files that are as they were when they were read before."""
 
 
 @dataclass
@@ -56,13 +41,7 @@ class SpanResult:
     """What was found in one span."""
 
     tally: FindingTally
-    sketches: list[Sketch] = field(default_factory=list)
-    batches: list[Sketches] = field(default_factory=list)
-    """The sketches where many lines are examined at once."""
-    single: list[Record] = field(default_factory=list)
-    """Records that were examined one by one between those; see `Examiner.complete`."""
-    prints: array[int] = field(default_factory=lambda: array("Q"))
-    """The fingerprint of each sketched record, where there is a baseline."""
+    sketches: Sketches
     owed: dict[tuple[str, int], Owed] = field(default_factory=dict)
     """By code and fingerprint, findings that may be old: the baseline is settled in reading order, after all spans."""
     excused: dict[tuple[str, int], frozenset[str]] = field(default_factory=dict)
@@ -78,9 +57,3 @@ class SpanResult:
     """The records with watched ids, in reading order, which are not among the others."""
     displacing: list[tuple[int, str]] = field(default_factory=list)
     """Line and id of the records that may take the name that one with a watched id would have got."""
-    records: list[Record] = field(default_factory=list)
-    """All records as their lines have them, where they are asked for; the watched ones are among them."""
-    parts: list[Part] | None = field(default_factory=list)
-    """The blocks of which the columns are kept; None where those of some line are not."""
-    unread: list[int] = field(default_factory=list)
-    """The lines that are no records, where those are asked for."""

@@ -9,18 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from hashlib import blake2b
-from typing import TYPE_CHECKING
 
 import jsonschema_rs
 
 from curate.base.record import Json
 from curate.checks import Check
 from curate.schema.settings import Settings
-
-if TYPE_CHECKING:
-    from curate.similarity.dedupe.blocks import RecordBlock
-    from curate.similarity.dedupe.shingles import Flags
 
 # Says whether none of some signs is found in any text of a value, however deep it lies.
 Absence = Callable[[Json], bool]
@@ -74,11 +68,6 @@ class Prefilter:
         """Says whether a line has no sign of any check."""
         return absence_of([sign for check in self._checks for sign in check.signs])
 
-    @property
-    def num_checks(self) -> int:
-        """How many checks may have to look at a line."""
-        return len(self._checks)
-
     def checks(self, value: Json) -> list[Check]:
         """Return the checks that can have something to report of the line ``value``."""
         if self._num_unsifted:
@@ -87,31 +76,6 @@ class Prefilter:
         if self._is_quiet(value):
             return self._unsigned
         return [check for check in self._checks if not check.signs or not self._is_absent(check, value)]
-
-    def flags(self, block: RecordBlock) -> tuple[Flags, dict[str, Flags]]:
-        """Return which records of a block, [N], some check can have something to report of, and which each check.
-
-        A check that is not among the latter can have something to report of any of the former.
-        """
-        all_flags, by_code = ~block.is_plain, {}
-        for check in self._unsigned:
-            if check.condition is None:
-                all_flags |= True
-            else:
-                by_code[check.code] = check.condition(block, self._settings) | ~block.is_plain
-                all_flags |= by_code[check.code]
-        if len(self._unsigned) < len(self._checks):
-            all_flags |= ~block.where(map(self._is_quiet, block.values))
-        return all_flags, by_code
-
-    @cached_property
-    def digest(self) -> str:
-        """A digest of all that `flags` depends on beside the records; "" where the code of a plug-in has a say."""
-        if any(check.condition and not check.condition.__module__.startswith("curate.") for check in self._checks):
-            return ""
-        signs = [(check.code, [(sign.pattern, sign.flags) for sign in check.signs]) for check in self._checks]
-        about = repr((signs, self._settings.checks, self._settings.categories))
-        return blake2b(about.encode(), digest_size=8).hexdigest()
 
     def _is_absent(self, check: Check, value: Json) -> bool:
         if check.code not in self._absences:

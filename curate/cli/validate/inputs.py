@@ -232,7 +232,7 @@ def shared_out(options: Options, inputs: Inputs) -> Iterator[tuple[Inputs, Engin
     from curate.scale import examine_on, scratch_for, unpacked
     from curate.scale.cluster import joined
 
-    with joined(options.ray_address, options.jobs or default_jobs(inputs.files, is_by_block=True)) as cluster:
+    with joined(options.ray_address, options.jobs or default_jobs(inputs.files)) as cluster:
         engine = examine_on(cluster)
         if all(path.suffix.lower() != ".parquet" for path in inputs.files):
             yield inputs, engine

@@ -108,8 +108,6 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
         since=options.since,
         engine=engine,
         lengths=_lengths(options, inputs, shape) if options.model else None,
-        # Which of them wait for approval is asked of the records, once they were read.
-        has_records=not is_part and inputs.settings.review.approvals > 0,
     )
     verdict = validation.run()
     # A call about some checks or some lines is answered about those. What the settings select does not count here: an

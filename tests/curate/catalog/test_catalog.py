@@ -119,7 +119,7 @@ def test_several_processes_find_the_same(make_workspace, kept, monkeypatch):
     lines = [line(number % 500, category="billing" if number % 3 else "") for number in range(700)]
     made = make_workspace([*lines, {"id": "bad"}, *lines])
     alone = told(open_catalog(made))
-    monkeypatch.setattr("curate.checks.runner.parts.default_jobs", lambda _, is_by_block: 2)
+    monkeypatch.setattr("curate.checks.runner.parts.default_jobs", lambda _: 2)
     monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 9_000)
     heard: list[tuple[int, int]] = []
     shutil.rmtree(made.root / ".curate")
@@ -132,7 +132,7 @@ def test_several_processes_find_the_same(make_workspace, kept, monkeypatch):
 
 @pytest.mark.ci
 def test_whoever_stops_listening_ends_the_processes(make_workspace, kept, monkeypatch):
-    monkeypatch.setattr("curate.checks.runner.parts.default_jobs", lambda _, is_by_block: 2)
+    monkeypatch.setattr("curate.checks.runner.parts.default_jobs", lambda _: 2)
     monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 9_000)
     made = make_workspace([line(number) for number in range(2000)])
 
