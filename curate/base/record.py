@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, Literal, NamedTuple
@@ -23,7 +23,7 @@ Split = Literal["train", "validation", "test"]
 _JSON_TYPES = {list: "array", str: "string", bool: "boolean", int: "number", float: "number", type(None): "null"}
 _PIECE = 1 << 18
 # ASCII in lower case, and its white space as blanks.
-_FOLDED = bytes(32 if chr(code).isspace() else code for code in range(128)).lower() + bytes(range(128, 256))
+_FOLDED = bytes(32 if chr(code).isspace() else code for code in range(256)).lower()
 _WHITE = re.compile(r"\s")
 _NUMBERED = re.compile(r"-[0-9]+\Z")
 _PREFIX = re.compile(r"[A-Z][0-9]{0,3}")
@@ -299,17 +299,12 @@ def unnumbered(name: str) -> str:
 
 def normalised(text: str) -> str:
     """Return ``text`` as exact comparison sees it: NFKC, lower case, runs of white space as one blank, trimmed."""
-    if not text:
-        return ""
-    if len(text) > _PIECE:
-        pieces: Iterable[str] = _pieces(text)
-    elif text.isascii():
+    if text.isascii() and len(text) <= _PIECE:
         # As bytes it takes a third of the time, and most texts have single blanks.
         plain = text.encode().translate(_FOLDED)
         return (b" ".join(plain.split()) if b"  " in plain else plain.strip()).decode()
-    else:
-        pieces = [text]
-    return " ".join(filter(None, (" ".join(unicodedata.normalize("NFKC", piece).lower().split()) for piece in pieces)))
+    words = (" ".join(unicodedata.normalize("NFKC", piece).lower().split()) for piece in _pieces(text))
+    return " ".join(filter(None, words))
 
 
 def _pieces(text: str) -> Iterator[str]:
