@@ -18,14 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from curate.base.packs import Pack
 from curate.base.record import CurateError, Record, Source, estimated_tokens
 from curate.checks.runner import parts, table
 from curate.checks.runner.pool import shared_out
 from curate.project.catalog import Catalog, open_catalog
 from curate.project.data import ProjectData, load_data
 from curate.project.filters import parse_filter
-from curate.project.validation import validate_data
 from tests.curate.catalogs import QUESTIONS, age, check, line
 
 
@@ -162,22 +160,6 @@ def test_the_second_opening_reads_no_record_file(workspace, kept, blocks_read):
     assert told(open_catalog(load_data(workspace.root))) == first
     assert blocks_read == []
     assert kept_folders(workspace) == [folder]
-
-
-@pytest.mark.ci
-def test_what_a_validation_has_read_is_not_read_again(make_workspace, kept, blocks_read, monkeypatch):
-    monkeypatch.setattr("curate.checks.runner.examine.BLOCKS_FROM", 0)
-    monkeypatch.setattr("curate.project.validation.BLOCKS_FROM", 0)
-    rows = [line(number, output="x" * 5000, category="ab"[number % 2]) for number in range(900)]
-    made = make_workspace([*rows, {"id": "bad"}, *rows[:5], {**rows[7], "labels": {"topic": "bill"}}])
-    age(made.root)
-    fresh = told(open_catalog(load_data(made.root)))
-    shutil.rmtree(made.root / ".curate")
-    num_read = len(blocks_read)
-    verdict = validate_data(load_data(made.root))
-    assert verdict.num_errors
-    assert told(open_catalog(load_data(made.root))) == fresh
-    assert len(blocks_read) == num_read
 
 
 def test_small_data_are_not_kept(workspace):
@@ -355,26 +337,6 @@ def test_nothing_is_kept_where_the_caches_lead_elsewhere(workspace, kept, tmp_pa
     (workspace.root / ".curate").symlink_to(tmp_path / "other")
     check(open_catalog(workspace), workspace)
     assert list((tmp_path / "other").iterdir()) == []
-
-
-@pytest.mark.ci
-def test_a_file_is_not_known_by_some_of_its_blocks(make_workspace, kept, monkeypatch):
-    monkeypatch.setattr("curate.checks.runner.examine.BLOCKS_FROM", 0)
-    monkeypatch.setattr("curate.project.validation.BLOCKS_FROM", 0)
-    made = make_workspace([line(number, output="x" * 5000) for number in range(900)])
-    age(made.root)
-    real, written = Pack.append, []
-
-    def full(self, key, about, arrays, large):
-        written.append(key)
-        if len(large) and len(written) > 3:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        real(self, key, about, arrays, large)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Pack, "append", full)
-        validate_data(load_data(made.root))
-    assert len(load_data(made.root).records()) == 900
 
 
 def test_threads_may_ask_for_the_same_texts(workspace):
