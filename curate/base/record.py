@@ -258,8 +258,6 @@ def canonical(value: Json) -> bytes:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
-# Where a UUID, which is the number of an event, has a 4, the digest of a text has a 0.
-_VERSION = 12
 # What a line says about its text. By these names, whatever the schema is: it may be exchanged for another one.
 BOOKKEEPING = frozenset({"id", "category", "labels", "split", "meta", "weight", "x-ignore"})
 
@@ -276,13 +274,7 @@ def text_digest(line: Mapping[str, Json]) -> str:
         key: value.strip() if isinstance(value, str) else value for key, value in line.items() if key not in BOOKKEEPING
     }
     text = {key: value for key, value in said.items() if value not in ("", None, [], {})}
-    digest = blake2b(canonical(text), digest_size=16).hexdigest()
-    return f"{digest[:_VERSION]}0{digest[_VERSION + 1 :]}"
-
-
-def is_text_digest(name: str) -> bool:
-    """Whether one of the parents of an event is the digest of a text, and not the number of an event."""
-    return name[_VERSION] == "0"
+    return blake2b(canonical(text), digest_size=16).hexdigest()
 
 
 def content_id(content: Json) -> str:

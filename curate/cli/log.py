@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +17,7 @@ from curate.cli._output import print_lines
 from curate.cli._visible import blind_of
 
 if TYPE_CHECKING:
-    from curate.base.events import AnyEvent
+    from curate.base.events import Event
     from curate.project.blind import Blind
     from curate.project.data import ProjectData
     from curate.project.fold import RecordState
@@ -33,7 +33,7 @@ class LoggedDecision:
     ``is_apart`` says that it was made on another state than the one before: two people worked at the same time.
     """
 
-    event: AnyEvent
+    event: Event
     before: RecordState | None
     after: RecordState | None
     is_apart: bool
@@ -50,7 +50,7 @@ class ValueVisibility:
     hidden: Container[str] = frozenset()
     blind: Blind | None = None  # What hides it; None where nothing can be hidden.
 
-    def has_value(self, event: AnyEvent) -> bool:
+    def has_value(self, event: Event) -> bool:
         """Whether the value that ``event`` gives may be shown."""
         return self.has_values and event.event not in self.hidden
 
@@ -74,7 +74,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     Example: curate log my-data r012
     """
     from curate.base.events import redo_names
-    from curate.project.journal import damage_texts, moment_of, read_journal
+    from curate.project.journal import moment_of, read_journal
     from curate.project.project import open_project
 
     if no_values and show_values:
@@ -82,7 +82,7 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     root, name = _called(words)
     project = open_project(root)
     events, damages = read_journal(root)
-    for text in damage_texts(damages):
+    for text in map(str, damages):
         console.talk(f"warning: {console.one_line(text)}")
     values: Values = "none" if no_values else "all" if show_values else "seen"
     if name:
@@ -102,17 +102,15 @@ def command(words: tuple[str, ...], by: str, limit: int, form: str, no_values: b
     return Exit.OK
 
 
-def _visibility(
-    data: ProjectData, about: Sequence[AnyEvent], journal: Sequence[AnyEvent], values: Values
-) -> ValueVisibility:
+def _visibility(data: ProjectData, about: Sequence[Event], journal: Sequence[Event], values: Values) -> ValueVisibility:
     """Return what may be shown of the events ``about``; ``journal`` has all that count.
 
     The lines of the records are not read: of a million of them one only wants to know what was decided last.
     """
-    from curate.base.events import LabelEvent, PreferEvent, ResolveEvent
+    from curate.base.events import Label, Prefer, Resolve
 
-    answers = [event for event in about if isinstance(event, LabelEvent | ResolveEvent)]
-    preferences = [event for event in about if isinstance(event, PreferEvent)]
+    answers = [(event, event.decision.question) for event in about if isinstance(event.decision, Label | Resolve)]
+    preferences = [event for event in about if isinstance(event.decision, Prefer)]
     if values != "seen" or not (answers or preferences):
         return ValueVisibility(values != "none")
     from curate.project.fold import answered
@@ -120,13 +118,16 @@ def _visibility(
 
     blind = blind_of(data)
     decided = by_record(journal)
-    states = {name: answered(name, decided[name]) for name in {event.id for event in answers}}
+    states = {name: answered(name, decided[name]) for name in {event.id for event, _ in answers}}
     # Only its line tells whether an answer about certain texts still stands, or asks again.
     if unsure := [name for name, state in states.items() if state.lapsed]:
         full = data.state_getter(unsure)
         states |= {name: state for name in unsure if (state := full(name)) is not None}
-    others = (event for event in answers if event.by != blind.by)
-    hidden = {event.event for event in others if blind.still_asks(states[event.id], event.question)}
+    hidden = {
+        event.event
+        for event, question in answers
+        if event.by != blind.by and blind.still_asks(states[event.id], question)
+    }
     # Whoever compares the same answers later has not seen what others prefer; `curate compare --report` tells it.
     hidden |= {event.event for event in preferences if event.by != blind.by}
     if hidden:
@@ -152,7 +153,7 @@ def _called(words: Sequence[str]) -> tuple[Path, str]:
 def _tell_record(
     data: ProjectData,
     name: str,
-    events: Sequence[AnyEvent],
+    events: Sequence[Event],
     by: str,
     form: str,
     values: Values,
@@ -190,7 +191,7 @@ def _lookup(data: ProjectData, name: str) -> tuple[Record | None, RecordState | 
     return record, everyone.get(name), list(everyone)
 
 
-def _steps(record: Record | None, events: Sequence[AnyEvent], data: ProjectData) -> Iterator[LoggedDecision]:
+def _steps(record: Record | None, events: Sequence[Event], data: ProjectData) -> Iterator[LoggedDecision]:
     from curate.project.fold import RecordState, steps
 
     state = RecordState(record) if record else None
@@ -255,12 +256,13 @@ def _present(state: RecordState | None, *, show_values: bool) -> str:
     return ", ".join(parts)
 
 
-def _event(event: AnyEvent, visibility: ValueVisibility) -> str:
-    left_out = set() if visibility.has_value(event) else {"changes", "value", "record"}
-    return _json(event.model_dump(mode="json", exclude=left_out))
+def _event(event: Event, visibility: ValueVisibility) -> str:
+    left_out = () if visibility.has_value(event) else ("changes", "value", "record")
+    line = event.line()
+    return _json(line | {"decision": {key: value for key, value in line["decision"].items() if key not in left_out}})
 
 
-def _line(event: AnyEvent, visibility: ValueVisibility, redos: Container[str], *, is_of_record: bool = False) -> str:
+def _line(event: Event, visibility: ValueVisibility, redos: Container[str], *, is_of_record: bool = False) -> str:
     """Return a decision on one line: when, who, what, on which record, and why or to which value."""
     record = "" if is_of_record else f" {console.one_line(event.id, 24)}"
     what = _what(event, show_values=visibility.has_value(event))
@@ -269,19 +271,21 @@ def _line(event: AnyEvent, visibility: ValueVisibility, redos: Container[str], *
     return f"{when} {console.one_line(event.by, 12)} {op}{record}" + (f": {what}" if what else "")
 
 
-def _what(event: AnyEvent, *, show_values: bool) -> str:
-    fields: Mapping[str, Json] = event.model_dump(mode="json")
-    if event.op == "label":
-        value = console.one_line(_json(fields["value"]), 20) if show_values else "…"
-        return f"{console.one_line(fields['question'], 20)} = {'taken back' if fields['value'] is None else value}"
-    if event.op == "edit":
-        return console.one_line(", ".join(fields["changes"]), 30)
-    if event.op == "drop":
-        from curate.base.events import exclusion_by
+def _what(event: Event, *, show_values: bool) -> str:
+    from curate.base.events import Assign, Drop, Edit, Label, Propose
 
-        # A reason can quote the data as well, but without it the log says nothing.
-        return console.one_line(str(exclusion_by(event)), 2000)
-    return console.one_line(str(fields.get("split", fields.get("model", ""))), 2000)
+    match event.decision:
+        case Label(question=question, value=value):
+            shown = console.one_line(_json(value), 20) if show_values else "…"
+            return f"{console.one_line(question, 20)} = {'taken back' if value is None else shown}"
+        case Edit(changes=changes):
+            return console.one_line(", ".join(changes), 30)
+        case Drop() as drop:
+            # A reason can quote the data as well, but without it the log says nothing.
+            return console.one_line(drop.why, 2000)
+        case Assign(split=what) | Propose(model=what):
+            return console.one_line(what, 2000)
+    return ""
 
 
 def _state_of(name: str, state: RecordState | None, *, show_values: bool) -> dict[str, Json]:

@@ -201,20 +201,19 @@ def _tell_copies(root: Path, find_kinds: Callable[[str], Sequence[str]]) -> bool
 
 def _sensitive_decisions(root: Path | None, find_kinds: Callable[[str], Sequence[str]]) -> int:
     """Return how many decisions repeat personal data or secrets: the journal keeps what was edited."""
-    from curate.base.events import AddEvent, AnyEvent, DropEvent, EditEvent, LabelEvent, ProposeEvent, ResolveEvent
+    from curate.base.events import Add, Decision, Drop, Edit, Label, Propose, Resolve
     from curate.project.journal import read_journal
 
-    def value_of(event: AnyEvent) -> Json:
-        if isinstance(event, EditEvent):
-            return event.changes
-        if isinstance(event, AddEvent):
-            return event.record
-        if isinstance(event, ProposeEvent):
-            return event.record or event.changes
-        if isinstance(event, DropEvent):
-            return event.reason
-        return event.value if isinstance(event, LabelEvent | ResolveEvent) else None
+    def value_of(decision: Decision) -> Json:
+        match decision:
+            case (
+                Edit(changes=value) | Add(record=value) | Drop(reason=value) | Label(value=value) | Resolve(value=value)
+            ):
+                return value
+            case Propose():
+                return decision.record or decision.changes
+        return None
 
     if root is None:
         return 0
-    return sum(any(map(find_kinds, strings_of(value_of(event)))) for event in read_journal(root)[0])
+    return sum(any(map(find_kinds, strings_of(value_of(event.decision)))) for event in read_journal(root)[0])

@@ -18,7 +18,7 @@ from curate.schema.settings import PAIR_VALUES, Question
 _TURNED = {PAIR_VALUES[0]: PAIR_VALUES[1], PAIR_VALUES[1]: PAIR_VALUES[0]}
 
 
-def texts_of(record: Record, kind: str) -> list[str]:
+def texts_of(record: Record, kind: str) -> tuple[str, ...]:
     """Return the digests of the texts that an answer to a question of ``kind`` is about, 32 hex digits each.
 
     Of a pair two, of the best and of the worst answer that ``record`` compares; of a rating one, of all that is
@@ -29,7 +29,7 @@ def texts_of(record: Record, kind: str) -> list[str]:
         texts = [[_said(turn for turn in record.messages if turn.get("role") == "assistant"), record.text]]
     elif kind == "pair" and len(record.answers) > 1:
         texts = [_said(record.answers[side].messages) for side in (0, -1)]
-    return [blake2b(canonical(text), digest_size=16).hexdigest() for text in texts]
+    return tuple(blake2b(canonical(text), digest_size=16).hexdigest() for text in texts)
 
 
 def _said(turns: Iterable[Mapping[str, Json]]) -> list[Json]:
@@ -45,9 +45,9 @@ def answer_now(value: Json, texts: Sequence[str], record: Record) -> tuple[Seque
     if not texts:
         return (), value
     now = texts_of(record, "pair" if len(texts) > 1 else "rating")
-    if now == [*texts]:
+    if now == tuple(texts):
         return now, value
-    return now, turned(value) if now == [*reversed(texts)] else None
+    return now, turned(value) if now == tuple(reversed(texts)) else None
 
 
 def turned(value: Json) -> Json:

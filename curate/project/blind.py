@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from curate.base.console import one_line
-from curate.base.events import AnyEvent, LabelEvent, PreferEvent, ResolveEvent
+from curate.base.events import Event, Label, Prefer, Resolve
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Finding, Json, Record
 from curate.jsonl import Entry, read_entries
@@ -183,17 +183,20 @@ class _OpenProject(Protocol):
     def state(self, name: str) -> RecordState: ...
 
 
-def hides_event(project: _OpenProject, event: AnyEvent) -> bool:
+def hides_event(project: _OpenProject, event: Event) -> bool:
     """Whether ``event`` must not be shown in full to the project's annotator.
 
     So it is with somebody else's answer, and with what somebody else has settled, also if it does not hold any more;
     and with which of two models' answers somebody else prefers, before the annotator has said so too.
     """
-    if not isinstance(event, LabelEvent | ResolveEvent | PreferEvent) or event.by == project.by:
+    decision = event.decision
+    if event.by == project.by:
         return False
-    if isinstance(event, PreferEvent):
-        return ("preferred", *event.between, project.by) not in project.data.decisions.facts(event.id)
-    return _hides(project, event.id, lambda state: project.blind.still_asks(state, event.question))
+    if isinstance(decision, Prefer):
+        return ("preferred", *decision.between, project.by) not in project.data.decisions.facts(event.id)
+    if not isinstance(decision, Label | Resolve):
+        return False
+    return _hides(project, event.id, lambda state: project.blind.still_asks(state, decision.question))
 
 
 def visible_finding(project: _OpenProject, finding: Finding) -> Finding | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from curate.base.console import spelled
-from curate.base.events import AnyEvent, Exclusion
+from curate.base.events import Drop, Event
 from curate.base.file_guard import FileStamp, inside, stamp_of
 from curate.base.record import CurateError, Finding, Record, Split
 from curate.base.storage import make_cache, write_atomic
@@ -24,7 +24,7 @@ from curate.checks.runner.names import UniqueNames
 from curate.checks.runner.select import Glob
 from curate.project.fold import Decisions, Fold, RecordState
 from curate.project.history import frontier_of
-from curate.project.journal import Damage, damage_texts, read_journal, require_known
+from curate.project.journal import Damage, read_journal
 from curate.project.proposals import proposals_in
 from curate.schema import Shape, load_shape
 from curate.schema.settings import ADDED, FILE_NAME, Settings, read_settings
@@ -140,7 +140,7 @@ class ProjectData:
         """Return why each record is out that a decision leaves out, in words, by id."""
         return {state.record.id: state.dropped for state in self.decided() if state.dropped is not None}
 
-    def exclusions(self) -> dict[str, Exclusion]:
+    def exclusions(self) -> dict[str, Drop]:
         """Return why each record is out that a decision leaves out, by id: a rule with its finding, or words."""
         return {state.record.id: state.exclusion for state in self.decided() if state.exclusion is not None}
 
@@ -159,7 +159,7 @@ class ProjectData:
 
     def remarks(self) -> list[str]:
         """Return what a person should know about the journal: damaged lines, and decisions that apply to nothing."""
-        return [*damage_texts(self.damages), *self._fold.remarks()]
+        return [*map(str, self.damages), *self._fold.remarks()]
 
     def latest_dataset(self) -> Path | None:
         """Return the folder of the newest dataset, None before the first export."""
@@ -247,12 +247,12 @@ class ProjectData:
         return self._journal[1]
 
     @property
-    def events(self) -> list[AnyEvent]:
+    def events(self) -> list[Event]:
         """The decisions in the journal, everybody's."""
         return self._journal[0]
 
     @cached_property
-    def _journal(self) -> tuple[list[AnyEvent], list[Damage]]:
+    def _journal(self) -> tuple[list[Event], list[Damage]]:
         return read_journal(self.root)
 
     @cached_property
@@ -396,17 +396,6 @@ def data_files(root: Path, globs: Sequence[str], setting: str = "data") -> list[
             )
         paths.update(path for path in root.glob(pattern) if not path.is_dir())
     return [inside(root, path) for path in sorted(paths)]
-
-
-def known_events(root: Path) -> list[AnyEvent]:
-    """Return the events of the journal, for a change of what they are about.
-
-    Raises:
-        CurateError: E913 for an event of a newer version; and as `read_journal`.
-    """
-    events, damages = read_journal(root)
-    require_known(damages)
-    return events
 
 
 def make_added_file(data: ProjectData) -> None:

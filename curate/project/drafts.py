@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Strict, ValidationError
 from pydantic.dataclasses import dataclass
 
 from curate.base.console import one_line
+from curate.base.events import Proposal
 from curate.base.file_guard import MOST_DOCUMENT, inside, read_file
 from curate.base.record import CurateError, Json, canonical
 from curate.base.storage import make_cache, write_atomic
@@ -29,7 +30,7 @@ class Draft:
     """An edit under way: the record's id, the line it began with (``base``) and the line as it is typed.
 
     ``typed`` has by pointer what stands in a field and is no value yet, with the reason. ``text`` is the whole record
-    as an editor left it, where that is no JSON. ``parents`` is what a decision on the state it was begun on would name.
+    as an editor left it, where that is no JSON. ``parents`` is the version of the record that it was begun on.
     """
 
     id: str
@@ -40,8 +41,8 @@ class Draft:
     typed: dict[str, Annotated[tuple[str, str], Strict(False)]] = field(default_factory=dict)
     text: str = ""
     at: str = ""
-    proposal: str | dict[str, str] = ""
-    """What it began as, by `EditEvent`: the event of a proposal, or an answer in Ask. Saving it takes that."""
+    proposal: Proposal = ""
+    """What it began as, by `Edit`: the event of a proposal, or an answer in Ask. Saving it takes that."""
 
 
 # Drafts lie in ``.curate/drafts/<annotator>/<record>.json``, so that two people on one folder never write over one
@@ -78,7 +79,7 @@ class Drafts:
             raise _unreadable(path, error.strerror or str(error), "Nothing was changed.") from error
         try:
             content = json.loads(raw)
-            if not isinstance(content, dict) or content.pop("v", None) != 1:
+            if not isinstance(content, dict):
                 raise ValueError("the file was changed after it was written")
             draft = Draft(**content)
             if draft.id != name:
@@ -98,10 +99,7 @@ class Drafts:
         """
         inside(self._root, self.path(draft.id))
         make_cache(self._root / ".curate")
-        content = {"v": 1, **asdict(replace(draft, at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")))}
-        if not draft.proposal:
-            # Versions before it would not read a draft that has it.
-            del content["proposal"]
+        content = asdict(replace(draft, at=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")))
         # ASCII, so that whatever was typed can be written: half of a surrogate pair has no bytes of its own.
         write_atomic(self.path(draft.id), [json.dumps(content).encode()], mode=0o600)
 

@@ -7,20 +7,18 @@ from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from types import MappingProxyType
 
+from curate.base.console import one_line
 from curate.base.events import (
-    AddEvent,
-    AnyEvent,
-    Exclusion,
-    ProposeEvent,
-    RewriteEvent,
-    UndoEvent,
-    exclusion_of,
+    Add,
+    Drop,
+    Event,
+    Propose,
+    Rewritten,
     needs_record,
 )
-from curate.base.record import Finding, Json, Record, Source, canonical, is_text_digest, strings_of, text_digest
+from curate.base.record import Finding, Json, Record, Severity, Source, canonical, strings_of, text_digest
 from curate.base.tables import listed
 from curate.project.answers import answer_now, most_given, ranked
-from curate.project.fold_findings import contradicted, disagreed, held_back, unfit, without_record
 from curate.project.history import (
     RECORD,
     SPLIT,
@@ -39,6 +37,8 @@ from curate.schema import Shape
 
 # The code of the finding that decisions are about another text than the line has now.
 HELD_BACK = "L407"
+_HELD: tuple[str, str, Severity] = (HELD_BACK, "decision-held-back", "warning")
+_REVIEW = "Settle it with `curate review`."
 _NONE: Mapping[str, Json] = MappingProxyType({})
 
 
@@ -51,8 +51,7 @@ class RecordState:
     """
 
     record: Record
-    exclusion: Exclusion | None = None
-    """As it was written; `ProjectData.exclusions` says which of version 1 a rule has made."""
+    exclusion: Drop | None = None
     is_wanted: bool = False
     answers: Mapping[str, Mapping[str, Json]] = field(default_factory=lambda: _NONE)
     """By question, what each annotator answered."""
@@ -68,7 +67,7 @@ class RecordState:
     """Who has approved what its line says now."""
     authors: frozenset[str] = frozenset()
     """Who wrote what its line says now: who added it, and who last edited each key; nobody where files alone say it."""
-    held: Mapping[Facet, AnyEvent] = field(default_factory=lambda: MappingProxyType({}))
+    held: Mapping[Facet, Event] = field(default_factory=lambda: MappingProxyType({}))
     """What was decided about another text than the line has now, by facet: it does nothing until somebody decides."""
     base: str = ""
     """The digest of the text of its line, without what decisions make of it; empty where nobody has decided on it."""
@@ -78,11 +77,17 @@ class RecordState:
     @property
     def dropped(self) -> str | None:
         """Why it is out, in words; None while it is in."""
-        return None if self.exclusion is None else str(self.exclusion)
+        return None if self.exclusion is None else self.exclusion.why
 
-    def parents(self) -> tuple[str, ...]:
-        """Return what a decision on this state names as its parents."""
-        return (*self.heads, self.base or text_digest(self.record.data))
+    @property
+    def version(self) -> tuple[str, ...]:
+        """What changes whenever somebody decides on it, or its line says something else."""
+        return (*self.heads, self.text)
+
+    @property
+    def text(self) -> str:
+        """The digest of the text that a decision on this state is about."""
+        return self.base or text_digest(self.record.data)
 
     def disagreements(self) -> dict[str, list[Json]]:
         """Return, by question that is not resolved, the different answers, the most frequent first."""
@@ -105,7 +110,7 @@ class Fold:
 
     states: States
     findings: list[Finding] = field(default_factory=list)
-    orphans: list[AnyEvent] = field(default_factory=list)
+    orphans: list[Event] = field(default_factory=list)
     conflicts: list[DecisionConflict] = field(default_factory=list)
     lapsed: list[str] = field(default_factory=list)
     """The record of each answer of `RecordState.lapsed` to a question that has no other answer."""
@@ -128,7 +133,7 @@ class Fold:
 class Decisions:
     """The decisions on the records of a workspace, in whatever order they were read, by record."""
 
-    def __init__(self, events: Iterable[AnyEvent], shape: Shape) -> None:
+    def __init__(self, events: Iterable[Event], shape: Shape) -> None:
         self._events, self._shape = by_record(events), shape
         self.names = dict.fromkeys(self._events)
         """The records that decisions are on, whether they are there or not."""
@@ -146,25 +151,28 @@ class Decisions:
         assert state is not None, "what has a line of its own stays a record"
         return state
 
-    def add(self, event: AnyEvent) -> None:
+    def add(self, event: Event) -> None:
         """Take one more event."""
         self._events.setdefault(event.id, []).append(event)
         self.names[event.id] = None
 
-    def of(self, name: str) -> Sequence[AnyEvent]:
+    def of(self, name: str) -> Sequence[Event]:
         """Return the events on a record that are in the journal."""
         return self._events.get(name, ())
 
     def fold(self, name: str, record: Record | None) -> RecordState | None:
         """Return the state of one record, None where there is none; ``record`` is its line, if a file has one."""
         events, outcome = self.of(name), Fold({})
-        if record is None and not any(isinstance(event, AddEvent | ProposeEvent) for event in events):
+        if record is None and not any(isinstance(event.decision, Add | Propose) for event in events):
             state = None
             outcome.orphans += _orphaned_events(events)
             lost = {event.event for event in outcome.orphans}
             in_force = _in_force(_history_of_decisions(events))
             if held := {facet: event for facet, event in in_force.items() if event.event in lost}:
-                outcome.findings.append(without_record(name, held))
+                why = f"decided on {one_line(name, 60)}, which is not in the data any more: {said_of(held)}; where its"
+                why += " text was changed in the file, that is another record now, without these decisions"
+                fix = "Put the line back, or decide on the new one."
+                outcome.findings.append(_finding(*_HELD, why, name, None, fix))
             outcome.idle += [event.event for event in events]
         else:
             state = folded(name, record, events, self._shape, outcome)
@@ -179,7 +187,7 @@ class Decisions:
 
     def is_out(self, name: str) -> bool:
         """Whether a decision leaves the record out, whatever its line says."""
-        return exclusion_of(self.facts(name).get(STATUS)) is not None
+        return bool(self.facts(name).get(STATUS))
 
     def with_proposals(self) -> list[str]:
         """Return the records, some not there yet, that models have proposed something for, or answered in Ask."""
@@ -191,7 +199,7 @@ class Decisions:
 
     def can_say(self, texts: Collection[str]) -> bool:
         """Whether a decision, or what was kept of one, holds one of ``texts`` as a value."""
-        events = (event.model_dump() for record_events in self._events.values() for event in record_events)
+        events = (event.line() for record_events in self._events.values() for event in record_events)
         return any(text in texts for value in events for text in strings_of(value))
 
     def added(self) -> Iterator[RecordState]:
@@ -211,39 +219,41 @@ class Decisions:
         return result
 
 
-def fold(records: Iterable[Record], events: Iterable[AnyEvent], shape: Shape) -> Fold:
+def fold(records: Iterable[Record], events: Iterable[Event], shape: Shape) -> Fold:
     """Apply ``events``, in whatever order they come, to ``records``, whose ids all differ."""
     decisions = Decisions(events, shape)
     states = [decisions.state(record) for record in records]
     return decisions.folded({state.record.id: state for state in [*states, *decisions.added()]})
 
 
-def folded(
-    name: str, record: Record | None, events: Sequence[AnyEvent], shape: Shape, result: Fold
-) -> RecordState | None:
+def folded(name: str, record: Record | None, events: Sequence[Event], shape: Shape, result: Fold) -> RecordState | None:
     """Return one record's state; what is found on the way is added to ``result``."""
     history, held = History(), History()
     for step in _walk(record, events, shape, history, held, result):
-        if isinstance(step.event, UndoEvent) and not step.facets:
+        if step.event.of and not step.facets:
             result.idle.append(step.event.event)
     state = _state(record, history, held, shape)
     if record is not None and (finding := _hidden(record, history, events)):
         result.findings.append(finding)
     for conflict in history.conflicts(name):
         result.conflicts.append(conflict)
-        result.findings.append(contradicted(conflict, state.record if state else None))
+        result.findings.append(_contradicted(conflict, state.record if state else None))
     if state is not None and state.held:
-        result.findings.append(held_back(state.record, state.held))
+        is_out = not {facet[0] for facet in state.held} <= {"answer", "resolved"}
+        fate = "the record is left out until somebody decides" if is_out else "it is asked for again"
+        why = f"decided about another text than the line has now: {said_of(state.held)}; {fate}"
+        fix = "Say with `curate review` whether it holds for this text, or put the old text back."
+        result.findings.append(_finding(*_HELD, why, name, state.record.source, fix))
     if state is not None and state.dropped is None:
         disagreements = state.disagreements().items()
-        result.findings += [disagreed(state.record, question, values) for question, values in disagreements]
+        result.findings += [_disagreed(state.record, question, values) for question, values in disagreements]
         # Where somebody has answered since, no more is to be done for it than for any other answer that is wanted.
         result.lapsed += [name for facet in state.lapsed if facet[1] not in {**state.answers, **state.resolved}]
     return state
 
 
 def steps(
-    record: Record | None, events: Sequence[AnyEvent], shape: Shape
+    record: Record | None, events: Sequence[Event], shape: Shape
 ) -> Iterator[tuple[AppliedEvent, RecordState | None]]:
     """Yield the decisions on one record in the order in which they count, each with the state that it leaves."""
     history, held = History(), History()
@@ -251,7 +261,7 @@ def steps(
         yield step, _state(record, history, held, shape)
 
 
-def answered(name: str, events: Sequence[AnyEvent]) -> RecordState:
+def answered(name: str, events: Sequence[Event]) -> RecordState:
     """Return a record with its answers as decisions leave them, and with nothing of what its line says."""
     # Some callers need no more than that, and would have to read all lines to find this one. Answers that hold for
     # certain texts have lapsed here, because there are none.
@@ -260,7 +270,7 @@ def answered(name: str, events: Sequence[AnyEvent]) -> RecordState:
     return RecordState(record, None, False, *_answers(history, record), heads=history.frontier)
 
 
-def _history_of_decisions(events: Sequence[AnyEvent]) -> History:
+def _history_of_decisions(events: Sequence[Event]) -> History:
     """Return what the decisions on a record come to, whatever its line says."""
     history = History()
     for event, seen_events in in_causal_order(events):
@@ -273,61 +283,63 @@ def content_digest(line: Mapping[str, Json], shape: Shape) -> str:
     return blake2b(canonical(_without_id(line, shape)), digest_size=16).hexdigest()
 
 
-def _equivalent_texts(record: Record | None, events: Sequence[AnyEvent]) -> set[str]:
+def _equivalent_texts(record: Record | None, events: Sequence[Event]) -> set[str]:
     """Return the digests of the texts that decisions on ``record`` may be about, to hold for the text of its line."""
     if record is None:
         return set()
-    texts, undos = {text_digest(record.data)}, [event for event in events if isinstance(event, UndoEvent)]
-    undone = {event.of for event in undos} - {event.event for event in undos if event.event in {o.of for o in undos}}
-    rewrites = [event for event in events if isinstance(event, RewriteEvent) and event.event not in undone]
-    while earlier := {event.was for event in rewrites if event.now in texts} - texts:
+    texts, rewrites = {text_digest(record.data)}, list[Facet]()
+    if any(isinstance(event.decision, Rewritten) for event in events):
+        rewrites = [facet for facet in _history_of_decisions(events).facts if facet[0] == "text"]
+    while earlier := {was for _, was, now in rewrites if now in texts} - texts:
         texts |= earlier
     return texts
 
 
 def _walk(
-    record: Record | None, events: Sequence[AnyEvent], shape: Shape, history: History, held: History, result: Fold
+    record: Record | None, events: Sequence[Event], shape: Shape, history: History, held: History, result: Fold
 ) -> Iterator[AppliedEvent]:
     """Apply ``events`` to ``history``, those that are about another text than the line's to ``held``."""
     texts = _equivalent_texts(record, events)
     for event, seen_events in in_causal_order(events):
-        if record is None and needs_record(event) and RECORD not in history.facts:
+        if record is None and needs_record(event.decision) and RECORD not in history.facts:
             result.orphans.append(event)
             continue
-        about = {parent for parent in event.parents if is_text_digest(parent)}
         # An undo goes where the decision is that it takes back, whatever the text was then.
-        is_elsewhere = bool(texts and about) and not about & texts and not isinstance(event, RewriteEvent)
-        if held.knows(event.of) if isinstance(event, UndoEvent) else is_elsewhere:
+        is_elsewhere = bool(texts and event.decision.text) and event.decision.text not in texts
+        if held.knows(event.of) if event.of else is_elsewhere and not isinstance(event.decision, Rewritten):
             history.pass_over(event, seen_events)
             yield replace(held.apply(event, seen_events), is_held=True)
             continue
         step = history.apply(event, seen_events)
         if _makes_no_line(step, record, history, shape):
             history.refuse(step)
-            result.findings.append(unfit(event, record))
+            source = record.source if record else Source(f"journal of {event.by}", event.seq)
+            what = f"the {event.op} of {event.id} by {event.by} makes a line that the schema refuses; it is not applied"
+            again = "Edit the record again."
+            result.findings.append(_finding("S102", "schema-violation", "error", what, event.id, source, again))
         yield step
 
 
-def _in_force(history: History) -> dict[Facet, AnyEvent]:
+def _in_force(history: History) -> dict[Facet, Event]:
     """Return what decides on a record, by facet; restores and answers that were taken back ask for nothing."""
     return {
         facet: event
         for facet, event in history.holders().items()
         if facet[0] in ("status", "split", "data", "answer", "resolved")
-        and (exclusion_of(history.facts[facet]) is not None if facet == STATUS else history.facts[facet] is not None)
+        and (history.facts[facet] if facet == STATUS else history.facts[facet] is not None)
     }
 
 
-def _orphaned_events(events: Sequence[AnyEvent]) -> list[AnyEvent]:
+def _orphaned_events(events: Sequence[Event]) -> list[Event]:
     """Return the decisions on a record that is gone, without those with which its line was taken out of its file."""
     nothing, seen = text_digest({}), list[SeenEvents]()
     for event, before in in_causal_order(events):
-        if isinstance(event, RewriteEvent) and event.now == nothing:
+        if isinstance(event.decision, Rewritten) and event.decision.now == nothing:
             seen.append(before)
     return [
         event
         for event in events
-        if not isinstance(event, RewriteEvent) and not any(event.event in before for before in seen)
+        if not isinstance(event.decision, Rewritten) and not any(event.event in before for before in seen)
     ]
 
 
@@ -365,11 +377,11 @@ def _state(record: Record | None, history: History, others: History, shape: Shap
     decided = replace(decided, labels=labels, split=facts.get(SPLIT) or decided.split or ("train" if machine else None))
     if CATEGORY in agreed and isinstance(agreed[CATEGORY], str) and _is_labelled_last(history, shape):
         decided = replace(decided, category=agreed[CATEGORY])
-    status = facts.get(STATUS) or [None, False]
+    status = facts.get(STATUS)
     held = {facet: event for facet, event in _in_force(others).items() if facet not in history.last_index}
-    exclusion = exclusion_of(status)
+    exclusion = Drop(decided.id, **status) if status else None
     if exclusion is None and not {facet[0] for facet in held} <= {"answer", "resolved"}:
-        exclusion = Exclusion("decisions about another text of it are held back", HELD_BACK)
+        exclusion = Drop(decided.id, "decisions about another text of it are held back", HELD_BACK)
     lapsed += tuple(facet for facet in held if facet[0] in ("answer", "resolved"))
     approved = [facet for facet in facts if facet[0] == "approved"]
     content = content_digest(line, shape) if approved else ""
@@ -377,7 +389,7 @@ def _state(record: Record | None, history: History, others: History, shape: Shap
     authors = frozenset(history.authors().values())
     base = text_digest(record.data if record else facts[RECORD])
     return RecordState(
-        decided, exclusion, status[1], answers, resolved, texts, lapsed, history.frontier, approvals,
+        decided, exclusion, status == {}, answers, resolved, texts, lapsed, history.frontier, approvals,
         authors, held, base, machine,
     )  # fmt: skip
 
@@ -424,22 +436,50 @@ def _is_labelled_last(history: History, shape: Shape) -> bool:
     return max(answers, default=1) > edited
 
 
-def _hidden(record: Record, history: History, events: Sequence[AnyEvent]) -> Finding | None:
+def _hidden(record: Record, history: History, events: Sequence[Event]) -> Finding | None:
     """Return the finding about a line that was added by decision, where a record file has another with its id."""
     added = history.facts.get(RECORD)
     if added is None or text_digest(added) in _equivalent_texts(record, events):
         return None
     event = history.adder()
-    return Finding(
-        "S104",
-        "repeated-id",
-        "error",
-        f"{event.by} has added a record with this id, and it is not this line; the line holds, both are kept",
-        record.source.file,
-        record.source.line,
-        record=record.id,
-        fix="Give the line another id, or take back what was added with `curate undo`.",
-    )
+    what = f"{event.by} has added a record with this id, and it is not this line; the line holds, both are kept"
+    fix = "Give the line another id, or take back what was added with `curate undo`."
+    return _finding("S104", "repeated-id", "error", what, record.id, record.source, fix)
+
+
+def said_of(held: Mapping[Facet, Event]) -> str:
+    """Return what was decided, and by whom, for people."""
+    names = {"status": "drop", "data": "edit of"}
+    parts = [f"{' '.join((names.get(kind, kind), *rest[:1]))} by {event.by}" for (kind, *rest), event in held.items()]
+    return listed(parts)
+
+
+def _contradicted(conflict: DecisionConflict, record: Record | None) -> Finding:
+    """Return the finding about decisions that contradict one another; ``record`` is as they leave it."""
+    people, facet = sorted({event.by for event, _ in conflict.sides}), conflict.facet
+    what = f"{' and '.join(people)} decided on {' '.join(facet[:2])} without having seen one another's decision"
+    place, pointer = record.source if record else None, f"/{facet[1]}" if facet[0] == "data" else ""
+    what += "; both are kept"
+    return _finding("L403", "edit-conflict", "error", what, conflict.record, place, _REVIEW, pointer)
+
+
+def _disagreed(record: Record, question: str, values: Sequence[Json]) -> Finding:
+    what = f"annotators gave {len(values)} different answers to {question}"
+    return _finding("L402", "annotators-disagree", "warning", what, record.id, record.source, _REVIEW)
+
+
+def _finding(
+    code: str,
+    kind: str,
+    severity: Severity,
+    message: str,
+    name: str,
+    source: Source | None,
+    fix: str,
+    pointer: str = "",
+) -> Finding:
+    file, line = (source.file, source.line) if source else ("", 0)
+    return Finding(code, kind, severity, message, file, line, record=name, pointer=pointer, fix=fix)
 
 
 def _without_id(line: Mapping[str, Json], shape: Shape) -> dict[str, Json]:

@@ -22,7 +22,7 @@ from curate.base.record import SPLITS, CurateError, Exit, Finding, Json, Record,
 from curate.base.storage import write_atomic
 from curate.base.tables import counted, listed
 from curate.formats.dataset import frozen_digest
-from curate.project.data import GOLDEN, ProjectData, known_events
+from curate.project.data import GOLDEN, ProjectData
 from curate.project.held_out import frozen_mark, note_frozen, said_digest
 from curate.schema.settings import SplitSettings
 from curate.similarity.split import Drift, SplitAssignment, SplitRow, split
@@ -285,7 +285,6 @@ def _recounted(row: Drift, joining: Sequence[SplitRow], ratios: dict[Split, floa
 def _written(
     root: Path, records: dict[str, str], before: Golden | None, turn: FreezeEntry, texts: Mapping[str, str]
 ) -> Golden:
-    known_events(root)
     golden = Golden(
         version=2,
         is_frozen=turn.what == "freeze",

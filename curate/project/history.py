@@ -9,19 +9,17 @@ from dataclasses import dataclass, field
 
 from curate.base.events import (
     FILE_SESSION,
-    AddEvent,
-    AnyEvent,
-    ApproveEvent,
-    AssignEvent,
-    DropEvent,
-    EditEvent,
-    LabelEvent,
-    PreferEvent,
-    ResolveEvent,
-    RestoreEvent,
-    UndoEvent,
-    exclusion_by,
-    exclusion_of,
+    Add,
+    Approve,
+    Assign,
+    Drop,
+    Edit,
+    Event,
+    Label,
+    Prefer,
+    Resolve,
+    Restore,
+    Rewritten,
 )
 from curate.base.record import Json, canonical
 from curate.project.answers import turned
@@ -34,7 +32,8 @@ from curate.project.proposals import touched_by_proposal
 # ("record",), ("status",), ("split",), ("data", key), ("answer", question, annotator), ("resolved", question), or
 # ("approved", content, annotator), which cannot be contradicted: an approval of other content is another facet. Nor can
 # ("preferred", model, model, annotator) be: of two words of one person the first side holds; nor can
-# those of a proposal: ("proposal", event) is what it says, ("taken", event) and ("rejected", event) how it ended.
+# ("text", was, now), that a rewrite makes, nor those of a proposal: ("proposal", event) is what it says, ("taken",
+# event) and ("rejected", event) how it ended.
 Facet = tuple[str, ...]
 RECORD: Facet = ("record",)
 STATUS: Facet = ("status",)
@@ -62,7 +61,7 @@ class SeenEvents:
 # machine; no clock has a part in it.
 
 
-def in_causal_order(events: Sequence[AnyEvent]) -> Iterator[tuple[AnyEvent, SeenEvents]]:
+def in_causal_order(events: Sequence[Event]) -> Iterator[tuple[Event, SeenEvents]]:
     """Yield the events on one record in the order in which they count, each with the events that its maker had seen."""
     # Bits of a number stand for events: to unite what two of them had seen is a single operation.
     indices: dict[str, int] = {}
@@ -97,13 +96,13 @@ def in_causal_order(events: Sequence[AnyEvent]) -> Iterator[tuple[AnyEvent, Seen
                 heapq.heappush(ready, later)
 
 
-def _causal_links(known: Sequence[AnyEvent], ranks: Mapping[str, int]) -> tuple[list[set[int]], list[list[int]]]:
+def _causal_links(known: Sequence[Event], ranks: Mapping[str, int]) -> tuple[list[set[int]], list[list[int]]]:
     """Return for each event which ones have to come before it, and which after it."""
     before: list[set[int]] = []
     after: list[list[int]] = [[] for _ in known]
     last: dict[str, int] = {}
     for rank, event in enumerate(known):
-        needed = {ranks[parent] for parent in event.parents if parent in ranks} - {rank}
+        needed = {ranks[parent] for parent in event.decision.parents if parent in ranks} - {rank}
         if event.session in last:
             needed.add(last[event.session])
         last[event.session] = rank
@@ -113,20 +112,20 @@ def _causal_links(known: Sequence[AnyEvent], ranks: Mapping[str, int]) -> tuple[
     return before, after
 
 
-def _rank(event: AnyEvent) -> tuple[str, int, str]:
+def _rank(event: Event) -> tuple[str, int, str]:
     return event.session, event.seq, event.event
 
 
-def frontier_of(events: Iterable[AnyEvent]) -> list[str]:
+def frontier_of(events: Iterable[Event]) -> list[str]:
     """Return the last events on a record."""
     events = list(events)
-    parents = {parent for event in events for parent in event.parents}
+    parents = {parent for event in events for parent in event.decision.parents}
     return [event.event for event in events if event.event not in parents]
 
 
-def by_record(events: Iterable[AnyEvent]) -> dict[str, list[AnyEvent]]:
+def by_record(events: Iterable[Event]) -> dict[str, list[Event]]:
     """Return the events by the record they are on."""
-    grouped: dict[str, list[AnyEvent]] = defaultdict(list)
+    grouped: dict[str, list[Event]] = defaultdict(list)
     for event in events:
         grouped[event.id].append(event)
     return grouped
@@ -138,7 +137,7 @@ class DecisionConflict:
 
     record: str
     facet: Facet
-    sides: tuple[tuple[AnyEvent, Json], ...]
+    sides: tuple[tuple[Event, Json], ...]
     """Each with its value."""
 
 
@@ -157,7 +156,7 @@ class Touch:
 class AppliedEvent:
     """An event that was applied."""
 
-    event: AnyEvent
+    event: Event
     is_concurrent: bool = False
     """Whether its maker had not seen the event before it: two people worked at the same time."""
     touches: list[tuple[Facet, int]] = field(default_factory=list)
@@ -192,19 +191,18 @@ class History:
         # Those of them that no other has seen, the one that holds first.
         self._sides: dict[Facet, list[int]] = {}
 
-    def apply(self, event: AnyEvent, seen_events: SeenEvents) -> AppliedEvent:
+    def apply(self, event: Event, seen_events: SeenEvents) -> AppliedEvent:
         """Apply ``event``, whose maker had seen the events ``seen_events``, and return what it did."""
         step = AppliedEvent(event, is_concurrent=bool(self._steps) and next(reversed(self._steps)) not in seen_events)
         self.pass_over(event, seen_events)
         self._steps[event.event] = step
-        if not isinstance(event, UndoEvent):
-            for facet, value in touched(event).items():
-                self._touch(step, facet, value, seen_events)
-        elif event.of in self._steps and event.of != event.event:
+        for facet, value in touched(event).items():
+            self._touch(step, facet, value, seen_events)
+        if event.of in self._steps and event.of != event.event:
             self._take_back(step, event.of, seen_events)
         return step
 
-    def adder(self) -> AnyEvent:
+    def adder(self) -> Event:
         """Return the event that added the record."""
         return self._event_of(self._holder(RECORD))
 
@@ -219,8 +217,8 @@ class History:
         return {facet: texts for facet in facets if (texts := self._texts(self._holder(facet)))}
 
     def _texts(self, touch: Touch) -> Sequence[str]:
-        event = self._event_of(touch)
-        return event.texts if isinstance(event, LabelEvent | ResolveEvent) else ()
+        decision = self._event_of(touch).decision
+        return decision.texts if isinstance(decision, Label | Resolve) else ()
 
     def refuse(self, step: AppliedEvent) -> None:
         """Put back what ``step``, the last one, has changed: the line that it makes is not one."""
@@ -245,7 +243,7 @@ class History:
     def _drop_against_edit(self, record: str) -> Iterator[DecisionConflict]:
         """Yield a drop with the edits by people that had not seen it, nor it them: is it out, or mended?"""
         drop = self._holder(STATUS) if STATUS in self._sides else None
-        if drop is None or exclusion_of(drop.value) is None:
+        if drop is None or not drop.value:
             return
         edits: dict[str, Touch] = {}
         words = {index: self._touches[STATUS][index] for index in self._sides[STATUS]}
@@ -255,14 +253,14 @@ class History:
             if facet[0] == "data" and is_apart and not touch.rank[0].startswith(FILE_SESSION):
                 edits[touch.event] = touch
         if edits:
-            sides = [(self._event_of(touch), [None, True]) for touch in edits.values()]
+            sides: list[tuple[Event, Json]] = [(self._event_of(touch), {}) for touch in edits.values()]
             yield DecisionConflict(record, STATUS, ((self._event_of(drop), drop.value), *sides))
 
-    def holders(self) -> dict[Facet, AnyEvent]:
+    def holders(self) -> dict[Facet, Event]:
         """Return the event that gave each facet the value that it has."""
         return {facet: self._event_of(self._holder(facet)) for facet in self._sides}
 
-    def pass_over(self, event: AnyEvent, seen_events: SeenEvents) -> None:
+    def pass_over(self, event: Event, seen_events: SeenEvents) -> None:
         """Note that whoever decides next has seen ``event``, which changes nothing."""
         self.frontier = (*(head for head in self.frontier if head not in seen_events), event.event)
 
@@ -270,7 +268,7 @@ class History:
         """Whether the event ``name`` was applied here."""
         return name in self._steps
 
-    def _event_of(self, touch: Touch) -> AnyEvent:
+    def _event_of(self, touch: Touch) -> Event:
         return self._steps[touch.event].event
 
     def _put(self, facet: Facet, index: int, touch: Touch) -> None:
@@ -336,29 +334,34 @@ class History:
         return self._touches[facet][self._sides[facet][0]]
 
 
-def touched(event: AnyEvent) -> dict[Facet, Json]:
+def touched(event: Event) -> dict[Facet, Json]:
     """Return the facets that ``event`` gives a value, an undo apart."""
     return {**_touched_of_record(event), **touched_by_proposal(event)}
 
 
-def _touched_of_record(event: AnyEvent) -> dict[Facet, Json]:
-    if isinstance(event, AddEvent):
-        return {RECORD: event.record}
-    if isinstance(event, DropEvent):
-        return {STATUS: exclusion_by(event).status()}
-    if isinstance(event, RestoreEvent):
-        return {STATUS: [None, True]}
-    if isinstance(event, AssignEvent):
-        return {SPLIT: event.split}
-    if isinstance(event, LabelEvent):
-        return {("answer", event.question, event.by): event.value}
-    if isinstance(event, ResolveEvent):
-        return {("resolved", event.question): event.value}
-    if isinstance(event, ApproveEvent):
-        return {("approved", event.content, event.by): True}
-    if isinstance(event, PreferEvent):
-        return {("preferred", *event.between, event.by): [event.value, event.first, *event.texts]}
-    return {("data", key): value for key, value in event.changes.items()} if isinstance(event, EditEvent) else {}
+def _touched_of_record(event: Event) -> dict[Facet, Json]:
+    match event.decision:
+        case Add(record=record):
+            return {RECORD: record}
+        case Drop() as drop:
+            return {STATUS: drop.fields}
+        case Restore():
+            return {STATUS: {}}
+        case Assign(split=split):
+            return {SPLIT: split}
+        case Label(question=question, value=value):
+            return {("answer", question, event.by): value}
+        case Resolve(question=question, value=value):
+            return {("resolved", question): value}
+        case Approve(content=content):
+            return {("approved", content, event.by): True}
+        case Prefer() as word:
+            return {("preferred", *word.between, event.by): [word.value, word.first, *word.texts]}
+        case Edit(changes=changes):
+            return {("data", key): value for key, value in changes.items()}
+        case Rewritten(was=was, now=now):
+            return {("text", was, now): True}
+    return {}
 
 
 def _gist(facet: Facet, value: Json, texts: Sequence[str] = ()) -> bytes:
@@ -368,4 +371,4 @@ def _gist(facet: Facet, value: Json, texts: Sequence[str] = ()) -> bytes:
     """
     if texts and texts[0] > texts[-1]:
         return canonical(turned(value))
-    return canonical(value[0] is None if facet == STATUS else value)
+    return canonical(not value if facet == STATUS else value)

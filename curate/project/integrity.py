@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from curate.base.events import EVENTS, AnyEvent, UndoEvent
+from curate.base.events import EVENTS, Event
 from curate.base.file_guard import MOST_DOCUMENT, MOST_SEGMENT, inside, read_file
 from curate.base.git import GitError, ask_git
-from curate.base.record import CurateError, is_text_digest
+from curate.base.record import CurateError
 from curate.base.storage import digest_of, is_segment_open, remove_file, write_atomic
 from curate.formats.dataset import FILE_NAME as MANIFEST_FILE
 from curate.formats.dataset import read_manifest
@@ -139,7 +139,7 @@ def check_journal(root: Path) -> Iterator[Fault]:
     Raises:
         CurateError: E914 when the journal leads out of ``root``; E980 when it is no folder.
     """
-    events: dict[str, tuple[AnyEvent, tuple[str, int, int]]] = {}
+    events: dict[str, tuple[Event, tuple[str, int, int]]] = {}
     for path in segments(root):
         name = str(path.relative_to(root))
         try:
@@ -162,7 +162,7 @@ def check_journal(root: Path) -> Iterator[Fault]:
     yield from _deleted(root)
 
 
-def _events_in(content: bytes) -> Iterator[tuple[AnyEvent, tuple[int, int]]]:
+def _events_in(content: bytes) -> Iterator[tuple[Event, tuple[int, int]]]:
     """Yield the events of a segment that can be read, each with its line and offset."""
     for piece in pieces(content):
         if piece.payload is not None:
@@ -193,7 +193,7 @@ def _check_lines(name: str, content: bytes) -> Iterator[Fault]:
             yield Fault("unknown-event", name, message, "A newer version has probably made it: upgrade.", *place)
 
 
-def _missing(events: dict[str, tuple[AnyEvent, tuple[str, int, int]]]) -> Iterator[Fault]:
+def _missing(events: dict[str, tuple[Event, tuple[str, int, int]]]) -> Iterator[Fault]:
     """Yield the gaps in the numbers of each session, and the events that others name and that are not there."""
     fix = "Get it from another copy of the workspace. `curate doctor --recover` takes note that it is gone."
     sessions: dict[str, dict[int, str]] = defaultdict(dict)
@@ -206,8 +206,8 @@ def _missing(events: dict[str, tuple[AnyEvent, tuple[str, int, int]]]) -> Iterat
                 message = f"decisions {before + 1} to {after - 1} of this session of {event.by} are missing before it"
                 yield Fault("gap", file, message, fix, line, offset, f"{session} {before + 1}-{after - 1}")
     for event, (file, line, offset) in events.values():
-        for name in (*event.parents, *([event.of] if isinstance(event, UndoEvent) else [])):
-            if name not in events and not is_text_digest(name):
+        for name in (*event.decision.parents, *([event.of] if event.of else [])):
+            if name not in events:
                 message = f"the decision on {event.id} follows a decision that is missing"
                 yield Fault("missing-decision", file, message, fix, line, offset, name)
 

@@ -10,7 +10,6 @@ torn but being written.
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import re
 import time
@@ -25,16 +24,15 @@ from itertools import pairwise
 from pathlib import Path
 from shlex import quote
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import Literal, Self
 
 from pydantic import ValidationError
 
 from curate.base.console import one_line
-from curate.base.events import EVENTS, AnyEvent, Decision, Operation, SourceEdit
+from curate.base.events import EVENTS, Decision, Event, SourceEdit
 from curate.base.file_guard import MOST_SEGMENT, MOST_STATE, hint_of, inside, read_file
 from curate.base.record import CurateError, canonical
 from curate.base.storage import Segment, is_segment_open, write_atomic
-from curate.base.tables import counted
 
 FOLDER = "journal"
 NUMBER = f"{FOLDER}/number"
@@ -50,29 +48,26 @@ _FRAME = re.compile(rb"([0-9a-f]{8}) (.*)", re.DOTALL)
 _START = re.compile(rb'[0-9a-f]{8} \{"')
 _TICK_BITS = 12
 _LAST_MOMENT = (1 << 60) - 1
-_UPGRADE = "A newer version of pairsmith has probably made it. Upgrade to read it."
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
     """A line of a segment that is not read as it stands: 1-based line, its first byte in the file, length in bytes.
 
-    "torn" is an end without a newline, "damaged" any other bytes that are no event, "unknown" an event of a newer
-    version; "crlf" stands for all lines of a segment that was converted, which are read all the same.
+    "torn" is an end without a newline, "damaged" any other bytes that are no event; "crlf" stands for all lines of a
+    segment that was converted, which are read all the same.
     """
 
     file: Path
     line: int
     offset: int
     num_bytes: int
-    kind: Literal["torn", "damaged", "crlf", "unknown"]
+    kind: Literal["torn", "damaged", "crlf"]
 
     def __str__(self) -> str:
         location = f"{self.file}:{self.line}"
         if self.kind == "crlf":
             return f"{location}: a journal segment was given CR LF line ends; it was read, see `curate doctor`"
-        if self.kind == "unknown":
-            return f"{location}: a decision of a kind that this version of pairsmith does not know is left out"
         what = "the torn end of" if self.kind == "torn" else "a damaged line in"
         size = f"{self.num_bytes} bytes at {self.offset}"
         return f"{location}: {what} a journal segment ({size}) is not read, see `curate doctor`"
@@ -93,38 +88,9 @@ class SegmentPiece:
     """Whether it is the end of a segment whose last line was not written to its end."""
 
 
-def damage_texts(damages: Sequence[Damage]) -> list[str]:
-    """Return what a person should know of ``damages``: each line, but unknown events in one sentence."""
-    texts = [str(damage) for damage in damages if damage.kind != "unknown"]
-    return [*texts, *([text] if (text := _read_only_text(damages)) else [])]
-
-
-# A whole line whose kind or version this version of pairsmith does not know was made by a newer one. It is counted and
-# left out, and the workspace is open read-only: what is decided or exported without it could contradict it.
-
-
-def require_known(damages: Sequence[Damage]) -> None:
-    """Make sure that every event of a journal is known, before something is written that depends on them.
-
-    Raises:
-        CurateError: E913 with their number and the first of them.
-    """
-    if text := _read_only_text(damages):
-        raise CurateError("E913 unknown-event", text, "A newer version made them. Upgrade to decide and to export.")
-
-
-def _read_only_text(damages: Sequence[Damage]) -> str:
-    unknown = [damage for damage in damages if damage.kind == "unknown"]
-    if not unknown:
-        return ""
-    first = f"{'/'.join(unknown[0].file.parts[-3:])}:{unknown[0].line}"
-    where = f"{counted(len(unknown), 'decision')}, the first at {first}"
-    return f"the workspace is open read-only: this version of pairsmith does not know the kind of {where}"
-
-
-def frame(event: AnyEvent) -> bytes:
+def frame(event: Event) -> bytes:
     """Return the line of ``event``: checksum, blank, canonical JSON, newline."""
-    payload = canonical(event.model_dump(mode="json"))
+    payload = canonical(event.line())
     return b"%08x %b\n" % (zlib.crc32(payload), payload)
 
 
@@ -152,7 +118,7 @@ class JournalWriter:
     Use as a context manager. A decision is saved when `append` returns.
     """
 
-    def __init__(self, root: Path, by: str, earlier: Iterable[AnyEvent] = ()) -> None:
+    def __init__(self, root: Path, by: str, earlier: Iterable[Event] = ()) -> None:
         """Write for ``by``, whose decisions are saved as later ones than those of theirs among ``earlier``."""
         self._folder = root / FOLDER / _folder_name(by)
         self._last_moment = max((moment_of(event) for event in earlier if event.by == by), default=0)
@@ -174,7 +140,7 @@ class JournalWriter:
         if self._segment is not None:
             self._segment.close()
 
-    def append(self, decisions: Sequence[Decision], act: str = "") -> list[AnyEvent]:
+    def append(self, decisions: Sequence[Decision], act: str = "") -> list[Event]:
         """Number and save ``decisions`` together, as one act, and return them as events.
 
         Of several on one record, each comes after the one before it. They go on with ``act``, if one is named.
@@ -191,27 +157,18 @@ class JournalWriter:
             self._session = new_session(self._journal, decisions[0].session)
             self.sessions.add(self._session)
         last: dict[str, str] = {}
-        events: list[AnyEvent] = []
+        events: list[Event] = []
         for decision in decisions:
             number, before = uuid.uuid4().hex, last.get(decision.id)
             last[decision.id] = number
-            event = {
-                "v": 1,
-                "event": number,
-                "act": act,
-                "at": decision.at or at,
-                "by": self._by,
-                "session": self._session,
-                "seq": self._seq + len(events) + 1,
-                "op": decision.op,
-                "id": decision.id,
-                "parents": list(decision.parents) if before is None else [before],
-                **decision.fields,
-            }
-            events.append(EVENTS.validate_python(event))
+            parents = decision.parents if before is None else (before,)
+            dated = replace(decision, parents=parents, at=decision.at or at)
+            events.append(Event(number, self._by, self._session, self._seq + len(events) + 1, act, dated))
         if not events:
             return events
-        frames = b"".join(frame(event) for event in events)
+        frames = b"".join(map(frame, events))
+        # What could not be read again is not written.
+        events = list(read_frames(frames, self._folder, []))
         try:
             self._save(frames)
         except CurateError:
@@ -238,20 +195,14 @@ class JournalWriter:
 
 
 def _act_at(moment: int) -> str:
-    # As a UUID of version 7, which begins with the time; earlier versions took version 4.
+    # As a UUID of version 7, which begins with the time.
     ticks = f"{moment:015x}"
     return f"{ticks[:12]}7{ticks[12:]}{uuid.uuid4().hex[16:]}"
 
 
-def moment_of(event: AnyEvent) -> int:
-    """Return when ``event`` was saved, in 4,096ths of a millisecond since 1970; old ones tell when in seconds only."""
-    if event.act[12] == "7":
-        return int(event.act[:12] + event.act[13:16], 16)
-    try:
-        return int(datetime.fromisoformat(event.at).timestamp() * 1000) << _TICK_BITS
-    except ValueError:
-        # No calendar has such a day.
-        return 0
+def moment_of(event: Event) -> int:
+    """Return when ``event`` was saved, in 4,096ths of a millisecond since 1970."""
+    return int(event.act[:12] + event.act[13:16], 16)
 
 
 def begin_journal(root: Path) -> None:
@@ -324,14 +275,13 @@ class JournalReader:
         self._root, self._journal = root, journal_number(root)
         self._progress: dict[Path, _SegmentProgress] = {}
         self._faults: list[CurateError] = []
-        self._num_unknown = 0
 
-    def read(self) -> list[AnyEvent]:
+    def read(self) -> list[Event]:
         """Return the events that anybody has appended since the last call, some perhaps once more.
 
         A segment that cannot be read, or not on, keeps no other from being read, see `new_faults`.
         """
-        events: list[AnyEvent] = []
+        events: list[Event] = []
         for path in segments(self._root):
             try:
                 now = path.stat()
@@ -357,15 +307,10 @@ class JournalReader:
         faults, self._faults = self._faults, []
         return faults
 
-    def require_no_more_unknown(self) -> None:
-        """Tell once of events of a newer version that were not there at the last call.
-
-        Raises:
-            CurateError: E913, as `require_known`.
-        """
-        before, self._num_unknown = self._num_unknown, sum(damage.kind == "unknown" for damage in self.damages)
-        if self._num_unknown > before:
-            require_known(self.damages)
+    def unknown(self) -> CurateError | None:
+        """Return E913 where a whole line cannot be read: what is decided without it could contradict it."""
+        faults = (progress.fault for progress in self._progress.values())
+        return next((fault for fault in faults if fault and fault.number == "E913"), None)
 
     def is_whole(self) -> bool:
         """Whether every segment that was read is still there."""
@@ -380,9 +325,9 @@ class JournalReader:
     def remarks(self) -> list[str]:
         """Return what a person should know of segments: lines that are not read, and files that cannot be."""
         faults = [progress.fault.message for progress in self._progress.values() if progress.fault]
-        return [*damage_texts(self.damages), *faults]
+        return [*map(str, self.damages), *faults]
 
-    def _read_on(self, path: Path, progress: _SegmentProgress, events: list[AnyEvent]) -> None:
+    def _read_on(self, path: Path, progress: _SegmentProgress, events: list[Event]) -> None:
         whole = read_segment(path, self._root) or b""
         damages: list[Damage] = []
         fresh = list(read_frames(whole[progress.start :], path, damages))
@@ -404,7 +349,7 @@ def foreign_segment(path: Path) -> CurateError:
     return CurateError("E980 bad-segment", message, hint)
 
 
-def read_journal(root: Path) -> tuple[list[AnyEvent], list[Damage]]:
+def read_journal(root: Path) -> tuple[list[Event], list[Damage]]:
     """Return the events of all segments, each once, and the lines that are not as they were written.
 
     The order of the events is that of file names and lines; it means nothing, see `curate.project.data`.
@@ -414,7 +359,7 @@ def read_journal(root: Path) -> tuple[list[AnyEvent], list[Damage]]:
             segment cannot be read.
     """
     reader = JournalReader(root)
-    events: dict[str, AnyEvent] = {}
+    events: dict[str, Event] = {}
     for event in reader.read():
         events.setdefault(event.event, event)
     for fault in reader.new_faults():
@@ -487,56 +432,35 @@ def _payload(line: bytes) -> bytes | None:
     return match[2] if match and b"%08x" % zlib.crc32(match[2]) == match[1] else None
 
 
-def read_frames(whole: bytes, path: Path, damages: list[Damage] | None = None) -> Iterator[AnyEvent]:
+def read_frames(whole: bytes, path: Path, damages: list[Damage]) -> Iterator[Event]:
     """Yield the events in ``whole``, the bytes of the segment ``path`` or the last part of them.
 
-    What is no event that this version knows is added to ``damages``.
+    What is no line is added to ``damages``.
 
     Raises:
-        CurateError: E913 when a whole line is not what any version writes, and without ``damages`` also when it is of a
-            newer one.
+        CurateError: E913 for a whole line that is no event: without it others would mean something else.
     """
     crlf: SegmentPiece | None = None
     for piece in pieces(whole):
         if piece.payload is not None:
             crlf = crlf or (piece if piece.raw.endswith(b"\r\n") else None)
-            event = _event(piece.payload, f"{path}:{piece.line}", is_strict=damages is None)
-            if event is not None:
-                yield event
-            elif damages is not None:
-                damages.append(Damage(path, piece.line, piece.offset, len(piece.payload), "unknown"))
-        elif damages is not None:
+            yield _event(piece.payload, f"{path}:{piece.line}")
+        else:
             length = len(piece.raw.removesuffix(b"\n"))
             damages.append(Damage(path, piece.line, piece.offset, length, "torn" if piece.is_torn else "damaged"))
-    if crlf and damages is not None:
+    if crlf:
         damages.append(Damage(path, crlf.line, 0, len(whole), "crlf"))
 
 
-def _event(payload: bytes, location: str, *, is_strict: bool) -> AnyEvent | None:
-    """Return the event in a line, None where a newer version has made it and that may be."""
+def _event(payload: bytes, location: str) -> Event:
     try:
         return EVENTS.validate_json(payload)
     except ValidationError as error:
-        if not is_strict and is_newer(payload):
-            return None
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
         message = f"{location}: {where + ': ' if where else ''}{fault['msg']}"
-        raise CurateError("E913 unknown-event", message, f"It was written whole. {_UPGRADE}") from error
-
-
-def is_newer(payload: bytes) -> bool:
-    """Whether the JSON of a line that is no event says that it is of a kind or a version that is not known here."""
-    try:
-        line = json.loads(payload)
-    except ValueError:
-        return False
-    if not isinstance(line, dict):
-        return False
-    kind, version = line.get("op"), line.get("v")
-    if not isinstance(kind, str) or kind not in get_args(Operation):
-        return True
-    return isinstance(version, int) and version > 1
+        hint = "It was written whole, probably by a newer version of pairsmith. Upgrade to read it."
+        raise CurateError("E913 unknown-event", message, hint) from error
 
 
 def _folder_name(by: str) -> str:

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from curate.base.events import Exclusion
+from curate.base.events import Drop
 from curate.base.record import SPLITS, CurateError, Finding, Problem, Record, Severity, Source, Split, is_named
 from curate.checks import DatasetProblem, SharedText, discover
 from curate.checks.runner import num_bytes, select_checks
@@ -369,7 +369,7 @@ def _divided_apart(data: ProjectData, leaks: LeakSettings) -> tuple[WorkspaceRep
     return repeats, *divide_apart(data, repeats.staying(), clusters, settings, repeats.pins, leaks)
 
 
-def _excluded(name: str, source: Source, excluded: Exclusion) -> Dropped:
+def _excluded(name: str, source: Source, excluded: Drop) -> Dropped:
     return _dropped(name, source, excluded.code or "decision", excluded.reason, excluded.of, excluded.score or 0.0)
 
 

@@ -15,14 +15,14 @@ from threading import Lock, RLock
 from typing import TYPE_CHECKING, Self
 
 from curate.base.console import one_line
-from curate.base.events import AnyEvent, Decision, Drop, Label, Resolve, Undo
+from curate.base.events import Decision, Drop, Event, Label, Resolve, Undo
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Finding, Record
 from curate.base.tables import counted, listed
 from curate.project.data import FILES_CHANGED, GOLDEN, ProjectData, load_data, make_added_file
 from curate.project.fold import RecordState
 from curate.project.held_out import frozen_mark
-from curate.project.journal import CATEGORY, FOLDER, Damage, JournalWriter, annotator, require_known
+from curate.project.journal import CATEGORY, FOLDER, JournalWriter, annotator
 from curate.project.transactions import Applied, Undone, UndoStacks, require_valid
 
 if TYPE_CHECKING:
@@ -188,11 +188,6 @@ class Project:
         return self._loaded_tracker.has_hidden_categories
 
     @property
-    def is_read_only(self) -> bool:
-        """Whether a newer version of pairsmith has decided what this one does not know: then nothing can be saved."""
-        return any(damage.kind == "unknown" for damage in self._damages)
-
-    @property
     def writer(self) -> JournalWriter | None:
         """What saves decisions here; None before the first one."""
         return self._writer
@@ -206,7 +201,7 @@ class Project:
         """Read the records and what was decided on them; ``on_progress`` hears the bytes done and those of all.
 
         Raises:
-            CurateError: as `open_catalog`; E913 for a journal of a newer version, E980 for one that cannot be read.
+            CurateError: as `open_catalog`; E913 and E980 for a journal that cannot be read.
         """
         self._read(self._data, on_progress)
         return self.catalog
@@ -260,8 +255,8 @@ class Project:
 
         Raises:
             CurateError: E906 when they are not saved; E904 for a first record that no record file would take; E913 when
-                the project `is_read_only`; E975 for a change of the frozen test set; E916 and E972 as `require_valid`,
-                E974 when a line cannot be read any more: nothing is saved then.
+                the journal cannot be read as a whole; E975 for a change of the frozen test set; E916 and E972 as
+                `require_valid`, E974 when a line cannot be read any more: nothing is saved then.
         """
         with self._lock:
             known, kept = self._tracker, [decision.of for decision in decisions if isinstance(decision, Drop)]
@@ -286,7 +281,7 @@ class Project:
         """Do again what `undo` took back last; None where nothing is left. It raises what `undo` raises."""
         return self._reverse(actor, is_redo=True)
 
-    def standing(self, *, is_redo: bool = False) -> list[Sequence[AnyEvent]]:
+    def standing(self, *, is_redo: bool = False) -> list[Sequence[Event]]:
         """Return the acts that `undo` takes back next, or `redo` does again next, the first of them first."""
         self._load_once()
         with self._lock:
@@ -297,8 +292,7 @@ class Project:
         """Read what others have decided since the last look and return the records that it is about.
 
         Raises:
-            CurateError: E913 when a newer version of pairsmith has written there, E980 for a segment that cannot be
-                read: each is raised once, after everything else was read.
+            CurateError: E913 and E980 for a segment that cannot be read: each is raised once, after all others.
         """
         self._load_once()
         with self._lock:
@@ -308,7 +302,6 @@ class Project:
         self._tell(changed)
         for fault in faults:
             raise fault
-        reader.require_no_more_unknown()
         return changed
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
@@ -338,18 +331,18 @@ class Project:
         with self._lock:
             return self._loaded_tracker.remarks()
 
-    def history(self, name: str) -> list[AnyEvent]:
+    def history(self, name: str) -> list[Event]:
         """Return the decisions on one record in the order in which they count."""
         self._load_once()
         with self._lock:
             return self._loaded_tracker.history(name)
 
-    def recent(self, count: int) -> list[AnyEvent]:
+    def recent(self, count: int) -> list[Event]:
         """Return the last decisions that were made or read, the newest first."""
         with self._lock:
             return self._tracker.order[: -count - 1 : -1] if self._tracker else []
 
-    def since(self, number: int) -> list[AnyEvent]:
+    def since(self, number: int) -> list[Event]:
         """Return the decisions that came after the first ``number`` of them, in the order in which they came."""
         with self._lock:
             return (self._tracker.order if self._tracker else self._data.events)[number:]
@@ -365,10 +358,6 @@ class Project:
         if self._tracker is None:
             raise CurateError("E916 unknown-record", "still reading the records", "Try again, or `load` first.")
         return self._tracker
-
-    @property
-    def _damages(self) -> Sequence[Damage]:
-        return self._tracker.reader.damages if self._tracker else self._data.damages
 
     def _load_once(self) -> StateTracker:
         """Return the state, and read the records first where that was not done. Not to be called under the lock."""
@@ -414,15 +403,16 @@ class Project:
             self._data = replace(self._data)
         return changed
 
-    def _take(self, tracker: StateTracker, events: Sequence[AnyEvent]) -> set[str]:
+    def _take(self, tracker: StateTracker, events: Sequence[Event]) -> set[str]:
         if self._acts is not None:
             self._acts.add(event for event in events if event.by == self._reader)
         return tracker.take(events)
 
-    def _save(self, decisions: Sequence[Decision], act: str = "") -> tuple[list[AnyEvent], set[str]]:
+    def _save(self, decisions: Sequence[Decision], act: str = "") -> tuple[list[Event], set[str]]:
         # The folder may have become a link to elsewhere since the last decision.
         inside(self.root, self.root / FOLDER)
-        require_known(self._damages)
+        if self._tracker and (unknown := self._tracker.reader.unknown()):
+            raise unknown
         self._require_unlocked(decisions)
         if self._writer is None:
             self._writer = self._open.enter_context(JournalWriter(self.root, self.by, self.since(0)))
@@ -478,15 +468,18 @@ class Project:
                     f"these edits stand in the record files: {listed(applied, spell=lambda name: one_line(name, 60))}"
                 )
                 raise CurateError("E982 cannot-apply", what, hint)
-            events, changed = self._save(
-                [Undo(event.id, event.event, parents=tracker.parents(event.id)) for event in reversed(act.events)]
-            )
+            events, changed = self._save([self._undo_of(event) for event in reversed(act.events)])
             # An undo of what somebody has decided anew since is saved all the same, and changes nothing.
             numbers = {event.event for event in events}
             unchanged = sorted(name for name in {event.id for event in events} if not tracker.has_effect(name, numbers))
             undone = Undone(acts.original_of(act).events, unchanged, is_redo)
         self._tell(changed, actor)
         return undone
+
+    def _undo_of(self, event: Event) -> Undo:
+        state = self._loaded_tracker.state(event.id)
+        parents = tuple(self._loaded_tracker.parents(event.id))
+        return Undo(event.id, event.event, parents=parents, text=state.text if state else "")
 
     def _tell(self, changed: set[str], actor: Listener | None = None) -> None:
         with ExitStack() as stack:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from curate.base.events import AddEvent, AnyEvent, EditEvent, ProposeEvent, RejectEvent
+from curate.base.events import Add, Edit, Event, Propose, Reject
 from curate.base.record import Json, canonical
 
 Outcome = Literal["open", "taken", "rejected", "failed"]
@@ -74,16 +74,19 @@ def machine_in(facts: Mapping[tuple[str, ...], Json]) -> str:
     return model
 
 
-def touched_by_proposal(event: AnyEvent) -> dict[tuple[str, ...], Json]:
+def touched_by_proposal(event: Event) -> dict[tuple[str, ...], Json]:
     """Return the facets of proposals that ``event`` gives a value: it makes one, takes it or rejects it."""
-    if isinstance(event, ProposeEvent):
-        fields = ("model", "parameters", "changes", "record", "failed")
-        content = {name: value for name in fields if (value := getattr(event, name)) not in (None, "")}
-        return {("proposal", event.event): content}
-    if isinstance(event, RejectEvent):
-        return {("rejected", event.of): True}
-    if isinstance(event, EditEvent | AddEvent) and (taken := event.proposal):
-        if isinstance(taken, str):
+    match event.decision:
+        case Propose() as proposed:
+            return {
+                ("proposal", event.event): {
+                    name: said for name, said in proposed.fields.items() if said not in (None, "")
+                }
+            }
+        case Reject(of=of):
+            return {("rejected", of): True}
+        case Edit(proposal=str(taken)) | Add(proposal=str(taken)) if taken:
             return {("taken", taken): True}
-        return {("proposal", event.event): {**taken, "parameters": {}}, ("taken", event.event): True}
+        case Edit(proposal=dict(answer)) | Add(proposal=dict(answer)):
+            return {("proposal", event.event): {**answer, "parameters": {}}, ("taken", event.event): True}
     return {}

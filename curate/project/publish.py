@@ -34,7 +34,6 @@ from curate.formats.row_file import Row, RowSpool
 from curate.project.approval import UNAPPROVED
 from curate.project.data import DATASETS, ProjectData
 from curate.project.held_out import note_held_out, said_digest
-from curate.project.journal import require_known
 from curate.project.plan import ExportPlan, plan
 from curate.project.privacy import PrivacyCheck, is_looked_for, is_private_code
 from curate.project.proposals import proposals_in
@@ -140,7 +139,6 @@ def export_dataset(
         CurateError: E907 while error findings or leaks remain, E997 while models wrote too much of it, E909 without a
             seed, E906 when writing fails; E913 when a newer version has decided what this one does not know.
     """
-    require_known(data.damages)
     verdict = verdict or validate_data(data)
     require_clean(verdict)
     planned = plan(data)

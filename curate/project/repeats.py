@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from curate.base.events import Exclusion
+from curate.base.events import Drop
 from curate.base.file_guard import inside
 from curate.base.packs import release_pages
 from curate.base.record import CurateError, Split
@@ -100,10 +100,10 @@ def find_repeats(
     return WorkspaceRepeats(records.take(order), duplicates, pins, wanted)
 
 
-def excluded_by(pair: Duplicate) -> Exclusion:
+def excluded_by(pair: Duplicate) -> Drop:
     """Return why a repeat is left out by rule."""
     how = "repeats" if pair.kind == "exact" else "nearly repeats"
-    return Exclusion(f"{how} {pair.keeper}", CODES[pair.kind], pair.keeper, pair.score)
+    return Drop(pair.record, f"{how} {pair.keeper}", CODES[pair.kind], pair.keeper, pair.score)
 
 
 # Bytes of input from which what is found is kept on the disk; below, starting anew takes a second.

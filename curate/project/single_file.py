@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
-from curate.base.events import AnyEvent, Decision, Undo
+from curate.base.events import Decision, Event
 from curate.base.file_guard import MOST_SETTINGS, FileStamp, open_file, read_file, stamp_of
 from curate.base.record import CurateError, Json, canonical
 from curate.base.storage import make_folder, write_atomic
@@ -121,7 +121,7 @@ class SingleFileProject(Project):
             return fault
         return None
 
-    def _save(self, decisions: Sequence[Decision], act: str = "") -> tuple[list[AnyEvent], set[str]]:
+    def _save(self, decisions: Sequence[Decision], act: str = "") -> tuple[list[Event], set[str]]:
         strange = next((decision.op for decision in decisions if decision.op not in _WRITTEN), None)
         if strange is not None:
             message = f"{one_line(self._path.name, 100)} has no place for this ({strange}); nothing was saved"
@@ -131,8 +131,7 @@ class SingleFileProject(Project):
             self._write()
         except (CurateError, OSError):
             # What is not in the file is not decided.
-            parents = self._loaded_tracker.parents
-            super()._save([Undo(event.id, event.event, parents=parents(event.id)) for event in reversed(events)])
+            super()._save([self._undo_of(event) for event in reversed(events)])
             raise
         return events, changed
 

@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING
 from curate.base.console import one_line
 from curate.base.events import (
     APPLIED_BY,
-    AnyEvent,
     Approve,
     Assign,
     Decision,
     Drop,
+    Event,
     Label,
     Propose,
     Reject,
     Resolve,
     SourceEdit,
-    UndoEvent,
 )
 from curate.base.record import CurateError, Json, Record, Source, canonical, text_digest
 from curate.base.tables import counted, listed
@@ -74,7 +73,8 @@ def require_valid(
             lines |= {} if isinstance(decision, Propose) else {name: line}
         completed = decision
         if not isinstance(decision, SourceEdit):
-            completed = replace(decision, parents=state.parents() if state else heads_of(name))
+            heads = state.heads if state else tuple(heads_of(name))
+            completed = replace(decision, parents=heads, text=state.text if state else "")
         if isinstance(completed, Drop) and completed.of and (kept := state_of(completed.of)):
             completed = replace(completed, digest=text_digest(kept.record.data))
         if isinstance(completed, Approve) and not completed.content:
@@ -145,7 +145,7 @@ def _unfit(name: str, why: str) -> CurateError:
     return CurateError("E972 unfit-line", f"{one_line(name, 60)}: {why}", "Nothing was saved. Fix it and save again.")
 
 
-class Applied(list[AnyEvent]):
+class Applied(list[Event]):
     """The events of an act that was saved, in their order."""
 
     @property
@@ -164,7 +164,7 @@ class Undone:
     Nothing changes where somebody has decided on the same thing since.
     """
 
-    events: Sequence[AnyEvent]
+    events: Sequence[Event]
     unchanged: Sequence[str] = ()
     is_redo: bool = False
 
@@ -195,19 +195,18 @@ class Transaction:
     """Decisions that were saved together, by one annotator."""
 
     name: str
-    events: list[AnyEvent] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
     @property
     def undone(self) -> str:
         """The event that the first of its decisions takes back, if they take something back."""
-        first = self.events[0]
-        return first.of if isinstance(first, UndoEvent) else ""
+        return self.events[0].of
 
 
 class UndoStacks:
     """One annotator's acts as two stacks: those that stand, and those that were taken back last."""
 
-    def __init__(self, events: Iterable[AnyEvent] = ()) -> None:
+    def __init__(self, events: Iterable[Event] = ()) -> None:
         """Take ``events`` of earlier sessions, in any order; where they had not seen one another, that of the clock."""
         self._named: dict[str, Transaction] = {}
         self._of_event: dict[str, Transaction] = {}
@@ -216,7 +215,7 @@ class UndoStacks:
         self.undone: list[Transaction] = []
         self.add(_in_order(list(events)))
 
-    def add(self, events: Iterable[AnyEvent]) -> None:
+    def add(self, events: Iterable[Event]) -> None:
         """Add what was saved just now, here or elsewhere; of an act that is being written, the rest comes later."""
         for event in events:
             if event.event in self._of_event:
@@ -255,7 +254,7 @@ class UndoStacks:
         return act
 
 
-def _in_order(events: Sequence[AnyEvent]) -> Iterator[AnyEvent]:
+def _in_order(events: Sequence[Event]) -> Iterator[Event]:
     """Yield ``events`` by the clock, each after those that it had seen: clocks differ, and old acts tell seconds."""
     before = {
         later.event: earlier.event
@@ -263,15 +262,15 @@ def _in_order(events: Sequence[AnyEvent]) -> Iterator[AnyEvent]:
         if earlier.session == later.session
     }
     missing = {event.event for event in events}
-    waiting: dict[str, list[AnyEvent]] = {}
+    waiting: dict[str, list[Event]] = {}
     for event in sorted(events, key=lambda event: (moment_of(event), event.session, event.seq)):
         ready = [event]
         while ready:
             candidate = ready.pop()
             needed = (
                 before.get(candidate.event, ""),
-                candidate.of if isinstance(candidate, UndoEvent) else "",
-                *candidate.parents,
+                candidate.of,
+                *candidate.decision.parents,
             )
             late = next((name for name in needed if name in missing and name != candidate.event), None)
             if late is None:
@@ -284,7 +283,7 @@ def _in_order(events: Sequence[AnyEvent]) -> Iterator[AnyEvent]:
     yield from (candidate for several in waiting.values() for candidate in several)
 
 
-def render_act(events: Sequence[AnyEvent]) -> str:
+def render_act(events: Sequence[Event]) -> str:
     """Return what an act did, for people: its operations with their counts, and the first records."""
     counts = Counter(event.op for event in events)
     what = ", ".join(op if number == 1 else f"{number:,} x {op}" for op, number in counts.items())
@@ -320,7 +319,7 @@ class StateTracker:
         from curate.project.catalog import open_catalog
 
         self.reader = JournalReader(data.root)
-        self.order: list[AnyEvent] = []
+        self.order: list[Event] = []
         """Every decision, in the order in which it was made or read."""
         self.blind = blind_in(data, by)
         self._shape = data.shape
@@ -331,9 +330,6 @@ class StateTracker:
         events = self.reader.read()
         for fault in self.reader.new_faults():
             raise fault
-        # What a newer version has decided is a remark at first; `Project.refresh` tells of what comes later.
-        with suppress(CurateError):
-            self.reader.require_no_more_unknown()
         self._decisions = Decisions((), data.shape)
         self.catalog = open_catalog(data, on_progress)
         """Every record as the annotator may see it."""
@@ -379,9 +375,7 @@ class StateTracker:
     def parents(self, name: str) -> Sequence[str]:
         """Return what a decision on the present state of ``name`` names as its parents."""
         state = self.state(name)
-        if state is not None:
-            return state.parents()
-        return frontier_of(self._decisions.of(name))
+        return state.heads if state else frontier_of(self._decisions.of(name))
 
     def decided(self) -> list[RecordState]:
         """Return the states of all records that somebody has decided on and that are there."""
@@ -391,7 +385,7 @@ class StateTracker:
         """Return what is to be told of single records, in the order of their ids."""
         return [outcome for _, outcome in sorted(self._decisions.outcomes.items())]
 
-    def history(self, name: str) -> list[AnyEvent]:
+    def history(self, name: str) -> list[Event]:
         """Return the decisions on one record in the order in which they count."""
         return [step.event for step, _ in self._steps(name)]
 
@@ -402,14 +396,14 @@ class StateTracker:
         idle = outcome.idle if outcome else ()
         return any(event.event in numbers and event.event not in idle for event in self._decisions.of(name))
 
-    def is_applied(self, event: AnyEvent) -> bool:
+    def is_applied(self, event: Event) -> bool:
         """Whether an edit, an addition or a drop stands in its record file, put there by `curate apply-edits`."""
         if event.op not in ("edit", "add", "drop"):
             return False
         ordered = in_causal_order(self._decisions.of(event.id))
         return any(other.op == "rewrite" and other.by == APPLIED_BY and event.event in seen for other, seen in ordered)
 
-    def take(self, events: Iterable[AnyEvent]) -> set[str]:
+    def take(self, events: Iterable[Event]) -> set[str]:
         """Take ``events`` in, those that are new, and return the records that they are on."""
         changed = set(self._late)
         for event in events:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from curate.base.console import one_line, spelled
-from curate.base.events import Decision, Drop, Edit, EditEvent, FileEdit, SourceEdit
+from curate.base.events import Decision, Drop, Edit, FileEdit, SourceEdit
 from curate.base.file_guard import FileStamp, files_changed, inside, stamp_of
 from curate.base.record import (
     BOOKKEEPING,
@@ -331,13 +331,12 @@ def _contest(
     decided = {facet[1]: value for facet, value in decisions.facts(name).items() if facet[0] == "data"}
     line = {key: value for key, value in {**record.data, **decided}.items() if value is not None or key not in decided}
     said: dict[str, Json] = {}
-    parents: tuple[str, ...] = (text_digest(record.data),)
+    text, parents = text_digest(record.data), tuple[str, ...]()
     source = update.intake.plan.path.name
-    edits = [event for event in decisions.of(name) if isinstance(event, EditEvent)]
+    edits = [event for event in decisions.of(name) if isinstance(event.decision, Edit)]
     for event, _ in in_causal_order([event for event in edits if event.by == source]):
-        assert isinstance(event, EditEvent), "these are the edits"
-        said |= event.changes
-        parents = (event.event, text_digest(record.data))
+        said |= event.decision.fields["changes"]
+        parents = (event.event,)
     theirs = {
         key: new.get(key)
         for key in changed
@@ -350,14 +349,15 @@ def _contest(
         id_keys = data.shape.view.paths.get("id", ())[:1] if data.shape.view else ()
         keys = [key for key in {**line, **new} if key not in id_keys]
         theirs = {key: new.get(key) for key in keys if not _is_same(line.get(key), new.get(key))}
+    edited = [event.decision.fields["changes"] for event in edits]
     ours = {
         key: own
         for key, value in theirs.items()
         if not _is_same(own := record.data.get(key), value)
-        and not any(key in event.changes and _is_same(event.changes[key], own) for event in edits)
+        and not any(key in changes and _is_same(changes[key], own) for changes in edited)
     }
-    update.ours += [FileEdit(name, ours, parents=(text_digest(record.data),))] if ours else []
-    update.contested.append(SourceEdit(name, theirs, parents=parents))
+    update.ours += [FileEdit(name, ours, text=text)] if ours else []
+    update.contested.append(SourceEdit(name, theirs, text=text, parents=parents))
 
 
 def _is_same(value: Json, other: Json) -> bool:

@@ -94,10 +94,6 @@ class Validation:
         changes = changed_lines(self.files, self.since) if self.since else self.spec.changes
         # Without a view lines are no records, so that there is nothing to decide on.
         data = self.data if self.spec.shape.view else None
-        if data:
-            from curate.project.journal import damage_texts
-
-            self.remarks += damage_texts([damage for damage in data.damages if damage.kind == "unknown"])
         self._stream = RecordStream(self.spec.root, data, is_whole=self._whole is not None)
         return validate(
             self.files,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from curate.base.console import one_line
-from curate.base.events import AnyEvent, DropEvent, exclusion_of
-from curate.base.record import Finding, is_text_digest, text_digest
+from curate.base.events import Drop, Event
+from curate.base.record import Finding, text_digest
 from curate.project.data import ProjectData
 from curate.project.history import STATUS
 
@@ -48,18 +48,18 @@ def outdated_drops(data: ProjectData) -> Iterator[Finding]:
         yield Finding("L408", "outdated-drop", "warning", message, source.file, source.line, record=record.id, fix=fix)
 
 
-def _leans(event: AnyEvent) -> bool:
-    return isinstance(event, DropEvent) and bool(event.digest)
+def _leans(event: Event) -> bool:
+    return isinstance(event.decision, Drop) and bool(event.decision.digest)
 
 
 def returned_texts(data: ProjectData) -> Iterator[Finding]:
     """Yield L409 for each record that nobody has restored and that says what somebody dropped under another id."""
     dropped: dict[str, str] = {}
     for name in data.decisions.names:
-        exclusion = exclusion_of(data.decisions.facts(name).get(STATUS))
-        if exclusion is not None and not exclusion.of:
-            events = (event for event in data.decisions.of(name) if isinstance(event, DropEvent))
-            dropped |= {parent: name for event in events for parent in event.parents if is_text_digest(parent)}
+        status = data.decisions.facts(name).get(STATUS)
+        if status and not status["of"]:
+            drops = (event.decision for event in data.decisions.of(name) if isinstance(event.decision, Drop))
+            dropped |= {drop.text: name for drop in drops if drop.text}
     wanted = data.wanted() if dropped else set[str]()
     for record in data.records() if dropped else ():
         of = dropped.get(text_digest(record.data))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from curate.base.console import one_line, visible
-from curate.base.events import Prefer, PreferenceWord, PreferEvent
+from curate.base.events import Prefer, PreferenceWord
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Json, Record, source_of
 from curate.base.storage import write_atomic
@@ -194,7 +194,7 @@ class BlindComparison:
         value: PreferenceWord = "tie" if choice == "tie" else "both bad"
         if choice in ("left", "right"):
             value = _LETTERS[(choice == "right") == (pair.first == "a")]
-        decision = Prefer(pair.record, list(self._names), value, pair.first, pair.digests)
+        decision = Prefer(pair.record, tuple(self._names), value, pair.first, tuple(pair.digests))
         self.project.apply([decision], self._listener)
         self._done.add(pair.record)
         self._queue.remove(pair.record)
@@ -206,7 +206,9 @@ class BlindComparison:
     def undo(self) -> Undone | None:
         """Take this person's last act back, if it is a verdict of this comparison, and show its pair; else None."""
         act = next(iter(self.project.standing()), ())
-        if not any(isinstance(event, PreferEvent) and list(event.between) == self._names for event in act):
+        if not any(
+            isinstance(one, Prefer) and [*one.between] == self._names for one in (event.decision for event in act)
+        ):
             return None
         undone = self.project.undo(self._listener)
         for event in act:

@@ -11,7 +11,7 @@ from itertools import combinations, islice
 from pathlib import Path
 from typing import Any, Literal
 
-from curate.base.events import Decision, Edit, Exclusion, Label, Restore
+from curate.base.events import Decision, Drop, Edit, Label, Restore
 from curate.base.file_guard import MOST_DOCUMENT, inside, read_file
 from curate.base.record import CurateError, Json
 from curate.base.storage import make_cache, write_atomic
@@ -144,11 +144,11 @@ def act_of(
             act.merges.append(merge)
             act.decisions.extend(merge.decisions)
         going = [name for name in choice.gone if state(name).dropped is None]
-        act.decisions.extend(reasons[choice.cluster, name].decision(name) for name in going)
+        act.decisions.extend(reasons[choice.cluster, name] for name in going)
     return act
 
 
-def _reasons(clusters: Clusters, choices: Iterable[Choice]) -> dict[tuple[str, str], Exclusion]:
+def _reasons(clusters: Clusters, choices: Iterable[Choice]) -> dict[tuple[str, str], Drop]:
     # numpy comes with it.
     from curate.similarity.dedupe.nearest import likeness
 
@@ -160,7 +160,7 @@ def _reasons(clusters: Clusters, choices: Iterable[Choice]) -> dict[tuple[str, s
             reason = excluded_by(Duplicate(name, keeper, like.score, "exact" if like.is_exact else "near"))
         else:
             # No finding: somebody has decided between two that say different things.
-            reason = Exclusion(f"is like {keeper}, which was kept", of=keeper, score=like.score)
+            reason = Drop(name, f"is like {keeper}, which was kept", of=keeper, score=like.score)
         reasons[cluster.name, name] = reason
     return reasons
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from curate.base.console import one_line
-from curate.base.events import Add, Edit
+from curate.base.events import Add, Edit, Proposal
 from curate.base.record import CurateError, Finding, Json, canonical
 from curate.base.tables import counted
 from curate.jsonl import parts_of, pointer_of
@@ -70,10 +70,10 @@ class EditSession:
         self.text = text  # What is no JSON yet, as an editor left it or the file has it; empty otherwise.
         self.fault_location = 1, 1  # Line and column, from 1, where the text cannot be read any further.
         self._draft: Draft | None = None  # As `keep` has written it last.
-        self.proposal: str | dict[str, str] = ""  # What saving takes from a model, as `EditEvent` has it.
+        self.proposal: Proposal = ""  # What saving takes from a model, as `Edit` has it.
         self.is_draft_unwritten = False  # Whether the last `keep` could not write the draft.
         self._drafts = Drafts(project.root, project.by, self.draft_folder)
-        self._parents: tuple[str, ...] = () if self.is_new else project.state(name).parents()
+        self._parents: tuple[str, ...] = () if self.is_new else project.state(name).version
         self._disputed: set[str] = set()
         # By key, what both sides have changed: without it a reopened draft could not tell that there was a dispute.
         self._before: dict[str, Json] = {}
@@ -206,7 +206,7 @@ class EditSession:
         if self.text:
             # It repeats every key as it was when it was handed out: a change shows only against that line.
             return []
-        self._parents = state.parents()
+        self._parents = state.version
         if canonical(state.record.data) == canonical(self.form.saved):
             return []
         if keys := self._rebase(self.form.saved, self.form.to_line(), self.form.typed):
@@ -312,7 +312,7 @@ class EditSession:
 
     def _begin_anew(self) -> None:
         state = self.project.state(self.name)
-        self._parents = state.parents()
+        self._parents = state.version
         self._before.clear()
         self._reopen(dict(state.record.data))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.base.console import one_line
-from curate.base.events import AddEvent
+from curate.base.events import Add
 from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
 from curate.checks.runner import relative_name
 from curate.formats.quarantine import QUARANTINE_FOLDER, QuarantinedRow, quarantined_rows, settle
@@ -143,9 +143,9 @@ class RowEdit(LineEdit):
     def _take_undone(self, name: str) -> None:
         """Go on with what the row was saved as before an undo, where that can be found."""
         for event in reversed(self.project.history(name)):
-            if isinstance(event, AddEvent):
+            if isinstance(event.decision, Add):
                 self.text = ""
-                self.form.resume(dict(event.record), {})
+                self.form.resume(dict(event.decision.record), {})
                 self.notes.append("it was taken in and that was undone; what was typed is here again")
                 with suppress(CurateError):
                     # A full disk says so at the next key.

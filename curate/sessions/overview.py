@@ -32,7 +32,7 @@ from curate.sessions.runs import Run, runs_of
 if TYPE_CHECKING:
     import polars as pl
 
-    from curate.base.events import AnyEvent
+    from curate.base.events import Event
     from curate.project.catalog import Catalog
     from curate.project.project import Project
 
@@ -333,7 +333,7 @@ def newer_sources(root: Path) -> list[Path]:
 class Act:
     """What one key or command has decided: its first event, how many there are, and whether undo takes it next."""
 
-    event: AnyEvent
+    event: Event
     num_events: int
     is_hidden: bool  # Whether its answer must not be shown.
     is_redo: bool  # Whether it does something again that was taken back.
@@ -342,7 +342,7 @@ class Act:
 
 def recent_acts(project: Project, count: int) -> list[Act]:
     """Return the last ``count`` acts, the newest first; of one longer than `_MOST_OF_AN_ACT` events, so many."""
-    by_act: dict[str, list[AnyEvent]] = {}
+    by_act: dict[str, list[Event]] = {}
     for event in project.recent(_MOST_OF_AN_ACT):
         if event.act not in by_act and len(by_act) == count:
             break
@@ -356,7 +356,7 @@ def recent_acts(project: Project, count: int) -> list[Act]:
     ]
 
 
-def is_redo(project: Project, event: AnyEvent) -> bool:
+def is_redo(project: Project, event: Event) -> bool:
     """Whether ``event`` does something again that was taken back."""
     return event.op == "undo" and event.event in redo_names(project.history(event.id))
 
@@ -424,7 +424,7 @@ def _split(project: Project, overview: ProjectOverview) -> Iterator[NextStep]:
         yield NextStep("warn", f"dataset {manifest.name} is older than the data ({_ago(changed)})", "split")
 
 
-def _what(event: AnyEvent, events: Sequence[AnyEvent]) -> str:
+def _what(event: Event, events: Sequence[Event]) -> str:
     """Return what a decision does, or takes back."""
     if event.op != "undo":
         return event.op

@@ -14,11 +14,10 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from curate.base.events import Assign, Decision, Exclusion
+from curate.base.events import Assign, Decision, Drop
 from curate.base.record import SPLITS, CurateError, Finding, Json, Severity, Split
 from curate.project.data import ProjectData
 from curate.project.golden import Golden, GoldenChange, change_of, divide, read_golden
-from curate.project.journal import require_known
 from curate.project.plan import ExamLeaks, divide_apart, parts_of
 from curate.project.records import Records
 from curate.project.repeats import WorkspaceRepeats, find_repeats
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 
 Fix = Literal["move", "drop"]
 FIXES: tuple[Fix, ...] = ("move", "drop")
-_LEAKED = Exclusion("other splits give it away", code="P501")  # Why a record that leaks is dropped.
 _KEYS = ("ratios", "seed", "stratify", "group")
 
 
@@ -181,8 +179,11 @@ class Preview:
     def decisions(self) -> list[Decision]:
         """Return what fixes this division in the journal: the split of each record that has another or none yet."""
         own = {row.id: row.split for row in self.basis.rows}
-        drops = [_LEAKED.decision(name) for name, fix in self.fixes.items() if fix == "drop"]
-        return drops + [Assign(name, split) for name, split in self.assignment.splits.items() if own.get(name) != split]
+        drops = [Drop(name, "other splits give it away", "P501") for name, fix in self.fixes.items() if fix == "drop"]
+        return [
+            *drops,
+            *(Assign(name, split) for name, split in self.assignment.splits.items() if own.get(name) != split),
+        ]
 
 
 def require_split(basis: Basis, names: Collection[str]) -> None:
@@ -337,12 +338,9 @@ def write(project: Project, divided: Preview, *, is_saved: bool) -> SavedDivisio
     What is written is the division of an export: where the splits of ``divided`` were not compared, they are now.
 
     Raises:
-        CurateError: E906 when the system refuses; E902 when curate.toml cannot be changed without changing more; E913
-            when the project `is_read_only`.
+        CurateError: E906 when the system refuses; E902 when curate.toml cannot be changed without changing more.
     """
     root = divided.basis.data.root
-    # Before the settings are written: a workspace that is read-only takes neither.
-    require_known(project.data.damages)
     # The preview may have left the comparison out for speed; what is written is always what an export would make.
     divided = compared_whole(divided)
     keys = save_settings(root, divided.settings) if is_saved else []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from curate.base.console import one_line
-from curate.base.events import ApproveEvent, LabelEvent, UndoEvent
+from curate.base.events import Approve, Label
 from curate.base.tables import table
 from curate.project.approval import QUESTION
 from curate.project.journal import ASIDES
@@ -60,12 +60,12 @@ def team_of(project: Project) -> list[TeamMember]:
     approved = Counter(by for state in states for by in state.approvals)
     events = project.since(0)
     begin = f"{datetime.now(UTC) - timedelta(days=PACE_DAYS):%Y-%m-%dT%H:%M:%SZ}"
-    targets = {event.of for event in events if isinstance(event, UndoEvent)}
-    undone = {event.of for event in events if isinstance(event, UndoEvent) and event.event not in targets}
+    targets = {event.of for event in events if event.of}
+    undone = {event.of for event in events if event.of and event.event not in targets}
     recent = Counter(
         event.by
         for event in events
-        if isinstance(event, LabelEvent | ApproveEvent) and event.at >= begin and event.event not in undone
+        if isinstance(event.decision, Label | Approve) and event.decision.at >= begin and event.event not in undone
     )
     others = sorted({*done, *approved, *(event.by for event in events)})
     names = dict.fromkeys([*project.settings.label.annotators, *others])

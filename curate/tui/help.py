@@ -17,7 +17,7 @@ from curate.tui.context import UNTABBED
 from curate.tui.keys import bindings_of, key_name
 
 if TYPE_CHECKING:
-    from curate.base.events import AnyEvent
+    from curate.base.events import Event
     from curate.project.project import Project
     from curate.tui.context import Tab
     from curate.tui.screen import ProjectScreen
@@ -118,25 +118,23 @@ def command_log(message: Text, commands: Sequence[LoggedCommand], project: Proje
     return text
 
 
-def event_line(event: AnyEvent, *, is_hidden: bool = False, is_redo: bool = False) -> Text:
+def event_line(event: Event, *, is_hidden: bool = False, is_redo: bool = False) -> Text:
     """Return one decision on one line: time, annotator, what, on which record; without the answer if it is hidden."""
-    op = "redo" if is_redo else event.op
-    what = event.model_dump(mode="json")
-    match event.op:
-        case "drop":
-            from curate.base.events import exclusion_by
+    from curate.base.events import Assign, Drop, Edit, Label, Propose, Resolve
 
-            detail = str(exclusion_by(event))
-        case "assign":
-            detail = f"-> {what['split']}"
-        case "label" | "resolve":
-            value = what["value"]
+    op = "redo" if is_redo else event.op
+    match event.decision:
+        case Drop() as drop:
+            detail = drop.why
+        case Assign(split=split):
+            detail = f"-> {split}"
+        case Label(question=question, value=value) | Resolve(question=question, value=value):
             answer = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            detail = f"{what['question']} -> " + ("shown once you have answered" if is_hidden else answer)
-        case "edit":
-            detail = ", ".join(what["changes"])
-        case "propose":
-            detail = what["model"]
+            detail = f"{question} -> " + ("shown once you have answered" if is_hidden else answer)
+        case Edit(changes=changes):
+            detail = ", ".join(changes)
+        case Propose(model=model):
+            detail = model
         case _:
             detail = ""
     return Text.assemble(

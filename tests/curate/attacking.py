@@ -86,11 +86,11 @@ def events_of(root):
 
 def forged(name, parents=(), *, session=None, seq=1, by="eve", event=None, op="drop", **fields):
     number = event or uuid.uuid4().hex
-    return EVENTS.validate_python(
-        {"v": 1, "event": number, "act": number, "at": "2026-01-01T00:00:00Z", "by": by, "seq": seq, "op": op,
-         "session": session or uuid.uuid4().hex, "id": name, "parents": list(parents),
-         **(fields or ({"reason": "forged"} if op == "drop" else {}))}
-    )  # fmt: skip
+    said = fields or ({"reason": "forged"} if op == "drop" else {})
+    line = {"op": op, "id": name, "parents": list(parents), **said}
+    session = session or uuid.uuid4().hex
+    event = {"event": number, "act": number, "by": by, "seq": seq, "session": session, "decision": line}
+    return EVENTS.validate_json(json.dumps(event))
 
 
 def plant(root, *events, name="eve/forged.log"):

@@ -10,15 +10,15 @@ from curate.base.events import EVENTS, Label
 from curate.project.journal import frame, read_journal, segments
 from curate.project.project import open_project
 from curate.project.transactions import Undone, UndoStacks, render_act
+from tests.curate.deciding import changed
 from tests.effort import draws
 
 
 def event(op, act, record="a", **fields):
     number = uuid.uuid4().hex
-    return EVENTS.validate_python(
-        {"v": 1, "event": number, "act": act, "at": "2026-01-01T00:00:00Z", "by": "ana", "session": "0" * 32, "seq": 1,
-         "id": record, "parents": [], "op": op, **fields}
-    )  # fmt: skip
+    line = {"id": record, "op": op, **fields}
+    event = {"event": number, "act": act, "by": "ana", "session": "0" * 32, "seq": 1, "decision": line}
+    return EVENTS.validate_json(json.dumps(event))
 
 
 def drop(*records):
@@ -77,7 +77,7 @@ def test_the_stacks_are_those_of_an_editor(steps):
         else:
             continue
         acts.add(new)
-        everything += [one.model_copy(update={"seq": len(everything) + n}) for n, one in enumerate(new, start=1)]
+        everything += [changed(one, seq=len(everything) + n) for n, one in enumerate(new, start=1)]
         assert [act.events[0].id for act in acts.done] == done
         assert [acts.original_of(act).events[0].id for act in acts.undone] == undone
     again = UndoStacks(everything)
@@ -124,7 +124,7 @@ def test_a_time_that_cannot_be_keeps_nobody_from_deciding_and_taking_back(tmp_pa
     with open_project(tmp_path, "ana") as project:
         project.apply([Label("r0", "q", "yes")])
     (event,), (segment,) = read_journal(tmp_path)[0], segments(tmp_path)
-    segment.write_bytes(frame(event.model_copy(update={"at": "2024-02-30T24:60:60Z", "act": act})))
+    segment.write_bytes(frame(changed(event, at="2024-02-30T24:60:60Z", act=act)))
     with open_project(tmp_path, "ana") as project:
         project.apply([Label("r1", "q", "yes")])
         # Which of two at the end of all time comes first, nobody can tell.

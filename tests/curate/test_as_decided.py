@@ -184,7 +184,7 @@ def test_validate_says_what_keeps_decisions_from_an_export(tmp_path):
     for by, text in (("ana", "One."), ("bo", "Two.")):
         # Each decides on what was there before either had: neither has seen the other's.
         with JournalWriter(root, by) as writer:
-            writer.append([Edit("r3", {"output": text}, parents=state.parents())])
+            writer.append([Edit("r3", {"output": text}, parents=state.heads, text=state.text)])
     done = call("validate", root, "--format", "json")
     conflicts = [one for one in json.loads(done.stdout)["findings"] if one["code"] == "L403"]
     assert [(Path(one["file"]).stem, one["line"], one["record"]) for one in conflicts] == [("a", 4, "r3")]

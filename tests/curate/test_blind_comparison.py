@@ -151,10 +151,10 @@ def test_others_verdicts_are_hidden_in_the_log(workspace):
     call(workspace, "--blind", "b:base", "b", "--plain", lines="1\nq\n", by="ben")
     env = os.environ | {"CURATE_ANNOTATOR": "ana"}
     hidden = commands.run("curate", "log", workspace, "--format", "jsonl", env=env)
-    assert "value" not in json.loads(hidden.stdout)
+    assert "value" not in json.loads(hidden.stdout)["decision"]
     assert "hidden: 1 answer" in hidden.stderr
     shown = commands.run("curate", "log", workspace, "--format", "jsonl", "--show-values", env=env)
-    assert json.loads(shown.stdout)["value"] in ("a", "b")
+    assert json.loads(shown.stdout)["decision"]["value"] in ("a", "b")
 
 
 @pytest.mark.ci

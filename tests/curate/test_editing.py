@@ -39,7 +39,7 @@ def test_an_edit_is_one_decision_on_the_keys_that_changed(make_workspace: Any, h
     found = record_in(workspace.root, "r003")
     assert (found["output"], found["input"], found["category"]) == ("Another answer.", "Given this.", "billing")
     events = hold(workspace).history("r003")
-    assert [(event.op, event.changes) for event in events] == [
+    assert [(event.op, event.decision.changes) for event in events] == [
         ("edit", {"output": "Another answer.", "input": "Given this."})
     ]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from curate.base.events import Drop, DropEvent, Restore
+from curate.base.events import Drop, Restore
 from curate.cli import cli
 from curate.project.data import ProjectData, load_data
 from curate.project.journal import frame, pieces, read_journal, segments
@@ -60,7 +60,7 @@ def test_a_rule_says_its_finding_in_fields(make_workspace: Make) -> None:
     shown = dropped_by(root)
     shutil.rmtree(root / "dataset")
     assert run("dedupe", root, "--apply", "keep-first").exit_code == 0
-    events = {event.id: event for event in read_journal(root)[0] if isinstance(event, DropEvent)}
+    events = {event.id: event.decision for event in read_journal(root)[0] if isinstance(event.decision, Drop)}
     assert (events["x1"].code, events["x1"].of, events["x1"].score) == ("D301", "x0", 1.0)
     assert (events["x2"].code, events["x2"].of) == ("D302", "x0")
     assert 0.7 <= (events["x2"].score or 0) < 1

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from curate.base import console
-from curate.base.events import Drop, Exclusion
+from curate.base.events import Drop
 from curate.base.record import CurateError, Record, Source
 from curate.cli import cli
 from curate.project.expressions import unfit, weight
@@ -39,7 +39,7 @@ def state(
 ) -> RecordState:
     record = Record(f"r{number}", "instruction", Source("data/a.jsonl", number + 1), {}, "Refund me.", "Sent, late.")
     return RecordState(
-        replace(record, **said), Exclusion(dropped) if dropped is not None else None, answers=answers or {}
+        replace(record, **said), Drop(record.id, dropped) if dropped is not None else None, answers=answers or {}
     )
 
 

@@ -12,6 +12,7 @@ from curate.base.events import EVENTS
 from curate.base.record import Source, text_digest
 from curate.project.fold import RecordState, content_digest, fold, steps
 from curate.schema import load_shape
+from tests.curate.deciding import changed
 from tests.effort import draws
 
 SHAPE = load_shape("instruction")
@@ -30,12 +31,12 @@ class Author:
     def decide(self, op: str, parents=None, **fields):
         self.seq += 1
         number = uuid.uuid5(uuid.NAMESPACE_OID, f"{self.session}{self.seq}").hex
-        known = [ROOT] if parents is None else [one.event for one in parents]
-        return EVENTS.validate_python(
-            {"v": 1, "event": number, "act": number, "at": "2026-01-01T00:00:00Z", "by": self.name,
-             "session": self.session, "seq": self.seq, "id": "a", "parents": known,
-             "op": op, **fields}
-        )  # fmt: skip
+        known = [one.event for one in parents or ()]
+        about = {"text": ROOT} if parents is None else {}
+        return EVENTS.validate_json(json.dumps({
+            "event": number, "act": number, "by": self.name, "session": self.session, "seq": self.seq,
+            "decision": {"op": op, "id": "a", "parents": known, **about, **fields},
+        }))  # fmt: skip
 
 
 def state(*events):
@@ -114,8 +115,8 @@ def test_the_category_is_what_was_decided_last():
 def test_an_answer_taken_back_and_an_undone_one():
     record = SHAPE.record({**LINE, "labels": {"tone": "kind"}}, Source("data/a.jsonl", 1))
     ana = Author("ana", "1")
-    root = [text_digest(record.data)]
-    given_ = ana.decide("label", question="tone", value="rude").model_copy(update={"parents": root})
+    root = text_digest(record.data)
+    given_ = changed(ana.decide("label", question="tone", value="rude"), text=root)
     back = ana.decide("label", parents=[given_], question="tone", value=None)
     undone = ana.decide("undo", parents=[back], of=back.event)
     undone_both = ana.decide("undo", parents=[undone], of=given_.event)
@@ -151,9 +152,9 @@ def test_undoing_one_side_leaves_the_other_side():
 def test_an_added_record_and_its_undo():
     ana = Author("ana", "1")
     line = {"instruction": "Say bye.", "output": "Bye."}
-    add = ana.decide("add", parents=[], record=line).model_copy(update={"id": "new"})
-    undo = ana.decide("undo", parents=[add], of=add.event).model_copy(update={"id": "new"})
-    redo = ana.decide("undo", parents=[undo], of=undo.event).model_copy(update={"id": "new"})
+    add = changed(ana.decide("add", parents=[], record=line), id="new")
+    undo = changed(ana.decide("undo", parents=[add], of=add.event), id="new")
+    redo = changed(ana.decide("undo", parents=[undo], of=undo.event), id="new")
     assert fold([], [add], SHAPE).states["new"].record.completion == "Bye."
     assert fold([], [add, undo], SHAPE).states == {}
     assert fold([], [add, undo, redo], SHAPE).states == fold([], [add], SHAPE).states | {
@@ -165,7 +166,7 @@ def test_an_added_record_and_its_undo():
 def test_events_that_claim_to_have_seen_each_other_still_end():
     ana, bo = Author("ana", "1"), Author("bo", "2")
     one, two = ana.decide("drop", reason="x"), bo.decide("restore")
-    forged = [one.model_copy(update={"parents": [two.event]}), two.model_copy(update={"parents": [one.event]})]
+    forged = [changed(one, parents=(two.event,)), changed(two, parents=(one.event,))]
     assert fold([RECORD], forged, SHAPE) == fold([RECORD], forged[::-1], SHAPE)
 
 
@@ -224,7 +225,7 @@ def test_undo_after_apply_is_identity_and_redo_does_it_again(events, key, value)
     for op, fields in acts.items():
         act = author.decide(op, parents=parents, **fields)
         if parents is not None:
-            act = act.model_copy(update={"parents": list(before.heads)})
+            act = changed(act, parents=before.heads)
         undo = author.decide("undo", parents=[act], of=act.event)
         redo = author.decide("undo", parents=[undo], of=undo.event)
         again = fold([RECORD], [*events, act, undo], SHAPE)

@@ -107,7 +107,7 @@ def test_what_was_decided_apart_is_settled_by_deciding_once_more(
         holds = {
             "data": lambda state=state: state.record.data["output"],
             "split": lambda state=state: state.record.split,
-            "status": lambda state=state: state.exclusion.status() if state.exclusion else [None, state.is_wanted],
+            "status": lambda state=state: state.exclusion.fields if state.exclusion else {},
             "resolved": lambda state=state: state.resolved["topic"],
         }[facet[0]]()  # type: ignore[no-untyped-call]
         assert holds == item.sides[number].value

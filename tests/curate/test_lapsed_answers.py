@@ -126,7 +126,7 @@ def test_answers_of_earlier_versions_stay_as_they_are(root: Path) -> None:
     (root / "curate.toml").write_text(SETTINGS.replace('kind = "pair"', 'values = ["chosen", "rejected"]'))
     decide(root, "ana", Label("r1", "better", "chosen"))
     (root / "curate.toml").write_text(SETTINGS)
-    assert "texts" not in read_journal(root)[0][0].model_dump()
+    assert "texts" not in read_journal(root)[0][0].line()["decision"]
     decide(root, "carl", SWAP)
     assert answers(root) == {"ana": "chosen"}
 

@@ -71,7 +71,7 @@ def test_jsonl_is_the_journal_and_ends_with_the_state(decided: ProjectData) -> N
     *events, state = (
         json.loads(line) for line in run(str(decided.root), "r001", "--format", "jsonl").stdout.splitlines()
     )
-    assert [event["op"] for event in events] == ["edit", "label", "drop", "restore", "assign"]
+    assert [event["decision"]["op"] for event in events] == ["edit", "label", "drop", "restore", "assign"]
     assert (state["op"], state["is_there"], state["split"], state["dropped"]) == ("state", True, "test", None)
     assert (state["file"], state["line"], state["labels"]) == ("data/a.jsonl", 2, {"tone": "rude"})
     assert state["data"]["output"] == "answer1 says that stuff3 is it."

@@ -9,6 +9,7 @@ import pytest
 
 from curate.project.project import open_project
 from tests.curate.attacking import LINES, code_of, drop, edit, forged, fresh, label, made, newer, opened, plant, write
+from tests.curate.deciding import changed
 
 
 @pytest.fixture
@@ -283,7 +284,7 @@ def test_an_act_that_is_seen_in_two_looks_is_one_act(root):
     numbers = [uuid.uuid4().hex for _ in range(4)]
     session, act = uuid.uuid4().hex, uuid.uuid4().hex
     events = [
-        forged("ab"[n % 2], session=session, seq=n + 1, by="ana", event=number).model_copy(update={"act": act})
+        changed(forged("ab"[n % 2], session=session, seq=n + 1, by="ana", event=number), act=act)
         for n, number in enumerate(numbers)
     ]
     with opened(root) as project:

@@ -390,7 +390,7 @@ class Model:
             undone = project.undo()
             assert undone is not None
             event = undone.events[0]
-            self.acts = [act for act in self.acts if {act[1]: act[2]} != event.changes or act[0] != event.id]
+            self.acts = [act for act in self.acts if {act[1]: act[2]} != event.decision.changes or act[0] != event.id]
         elif what in others:
             decide(self.root, others[what], by="bo")
             self.others[what].add(name)

@@ -134,7 +134,7 @@ def test_edit_keeps_a_made_up_id_and_refuses_what_the_schema_does(tmp_path):
     (state,) = [state for state in edited.states() if state.record.id == name]
     with JournalWriter(tmp_path, "ana") as sitting:
         # An earlier version saved it, or the schema was another one then.
-        sitting.append([Edit(name, {"output": 5}, parents=state.parents())])
+        sitting.append([Edit(name, {"output": 5}, parents=state.heads, text=state.text)])
     broken = load_data(tmp_path)
     assert [record.completion for record in broken.records() if record.id == name] == ["Hi."]
     assert [(finding.code, finding.record, finding.line) for finding in broken.findings()] == [("S102", name, 3)]

@@ -31,7 +31,7 @@ def answers_to(count: int) -> str:
 
 def events_of(workspace: Path, by: str) -> list[Row]:
     words = ["log", workspace, "--by", by, "--format", "jsonl", "--show-values", "--limit", 100_000]
-    return [json.loads(line) for line in outside.succeed(outside.curate(*words)).splitlines()]
+    return [json.loads(line)["decision"] for line in outside.succeed(outside.curate(*words)).splitlines()]
 
 
 def state_of(workspace: Path) -> str:

@@ -78,12 +78,12 @@ def acknowledged(printed: str) -> list[tuple[str, str]]:
 
 def events_of(workspace: Path, by: str) -> list[Row]:
     words = ["log", workspace, "--by", by, "--format", "jsonl", "--show-values", "--limit", 100_000]
-    return [json.loads(line) for line in outside.succeed(outside.curate(*words)).splitlines()]
+    return [json.loads(line)["decision"] for line in outside.succeed(outside.curate(*words)).splitlines()]
 
 
 def stored(workspace: Path, by: str) -> list[tuple[str, str]]:
     """Return the answers that the workspace has of somebody, in the order in which they were given."""
-    return [(event["id"], event["value"]) for event in events_of(workspace, by) if event["op"] == "label"]
+    return [(one["id"], one["value"]) for one in events_of(workspace, by) if one["op"] == "label"]
 
 
 def state_of(workspace: Path) -> str:
@@ -194,7 +194,7 @@ def test_a_journal_that_is_cut_off_in_its_last_line_opens_and_keeps_every_whole_
     for cut in [*range(start, len(whole) - 1, 37), len(whole) - 1, len(whole)]:
         segment.write_bytes(whole[:cut])
         with curate.open(str(workspace), by="ana") as project:
-            kept = [(event.id, event.value) for record, _ in given for event in project.history(record)]
+            kept = [(event.id, event.decision.value) for record, _ in given for event in project.history(record)]
         assert kept == (given if cut == len(whole) else given[:4]), f"cut at {cut - start}"
     segment.write_bytes(whole[:-10])
     assert outside.curate("doctor", workspace).returncode == 1

@@ -38,8 +38,7 @@ STAMP = st.just("2026-11-24T10:00:00Z")
 OBJECT = st.dictionaries(WORD, JSON, min_size=1, max_size=2)
 
 HEAD = {
-    "v": st.just(1), "event": HEX32, "at": STAMP, "by": WORD, "session": HEX32, "seq": st.integers(1, 99), "id": WORD,
-    "act": HEX32, "parents": st.lists(HEX32, max_size=2),
+    "event": HEX32, "by": WORD, "session": HEX32, "seq": st.integers(1, 99), "act": HEX32,
 }  # fmt: skip
 
 
@@ -48,7 +47,9 @@ def some(values: st.SearchStrategy) -> st.SearchStrategy:
 
 
 def event(op: str, *, optional: Any = None, **fields: st.SearchStrategy) -> st.SearchStrategy:
-    return st.fixed_dictionaries({**HEAD, "op": st.just(op), **fields}, optional=optional)
+    about = {"id": WORD, "at": STAMP, "text": HEX32, "parents": st.lists(HEX32, max_size=2)}
+    decision = st.fixed_dictionaries({"op": st.just(op), **about, **fields}, optional=optional)
+    return st.fixed_dictionaries({**HEAD, "decision": decision})
 
 
 TEXTS = {"texts": st.lists(HEX32, max_size=2)}

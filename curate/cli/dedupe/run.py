@@ -176,7 +176,7 @@ def _apply(project: Project, duplicates: Duplicates, dry_run: bool) -> None:
 
     # What somebody restored stays, whatever a rule says.
     wanted = project.data.wanted()
-    decisions = [excluded_by(pair).decision(pair.record) for pair in duplicates.pairs if pair.record not in wanted]
+    decisions = [excluded_by(pair) for pair in duplicates.pairs if pair.record not in wanted]
     spared = len(duplicates.pairs) - len(decisions)
     note = f"; {spared:,} were restored by someone and stay" if spared else ""
     if dry_run:

@@ -16,7 +16,6 @@ from curate.base.console import one_line
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Json
 from curate.project.blind import read_gold
-from curate.project.journal import require_known
 from curate.project.labels import questions_of
 from curate.project.project import Project
 from curate.schema.settings import (
@@ -147,10 +146,9 @@ class QuestionsDraft:
 
         Raises:
             CurateError: E986 when the file says something else by now than when this was made; E902 when it cannot be
-                changed in place; E906 when it is not written; E913 when the project is read-only.
+                changed in place; E906 when it is not written.
         """
         root = self.project.root
-        require_known(self.project.data.damages)
         now, table = _read_label(root)
         if now != self._before:
             hint = f"{_HINT} Close this form and open it again to see what it says now."

@@ -12,12 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from curate.base.events import Assign, Decision, Edit, Label, Resolve, Restore, Rewritten, Undo, exclusion_of
-from curate.base.record import Json, canonical, is_text_digest
+from curate.base.events import Assign, Decision, Drop, Edit, Label, Resolve, Restore, Rewritten, Undo
+from curate.base.record import Json, canonical
 from curate.base.tables import counted
 from curate.project.answers import answer_now, as_answer
-from curate.project.fold import HELD_BACK, RecordState
-from curate.project.fold_findings import said_of
+from curate.project.fold import HELD_BACK, RecordState, said_of
 from curate.project.history import STATUS, DecisionConflict
 from curate.sessions.labelling.excerpts import spelled_value
 from curate.sessions.labelling.session import LabelSession
@@ -164,7 +163,7 @@ class Review:
         if item.is_held:
             state = self._session.project.state(item.record)
             if value:
-                was = {parent for event in state.held.values() for parent in event.parents if is_text_digest(parent)}
+                was = {event.decision.text for event in state.held.values()}
                 return [Rewritten(item.record, digest, state.base) for digest in sorted(was)]
             return [Undo(item.record, event) for event in dict.fromkeys(e.event for e in state.held.values())]
         if item.conflict is None:
@@ -179,10 +178,7 @@ class Review:
         if kind == "split" and value is not None:
             return [Assign(item.record, value)]
         if kind == "status":
-            excluded = exclusion_of(value)
-            if excluded is None:
-                return [Restore(item.record)]
-            return [excluded.decision(item.record)]
+            return [Drop(item.record, **value) if value else Restore(item.record)]
         # What cannot be said once more, such as that a record was added, stands when the other sides are taken back.
         others = [event for event, other in item.conflict.sides if canonical(other) != canonical(value)]
         return [Undo(item.record, event.event) for event in others]
@@ -207,7 +203,7 @@ class Review:
         record = self._session.project.state(conflict.record).record
         kind, name = conflict.facet[0], conflict.facet[1] if len(conflict.facet) > 1 else ""
         question = self._session.question_named(name) if kind in ("answer", "resolved") else None
-        values = [answer_now(value, getattr(event, "texts", ()), record)[1] for event, value in conflict.sides]
+        values = [answer_now(value, getattr(event.decision, "texts", ()), record)[1] for event, value in conflict.sides]
         if conflict.facet == STATUS:
             names = list(map(_status_name, values))
         elif question is not None:
@@ -242,5 +238,4 @@ def _ends(values: Sequence[Json]) -> list[str]:
 
 
 def _status_name(value: Json) -> str:
-    excluded = exclusion_of(value)
-    return f"out: {excluded}" if excluded is not None else "in" if value else _NOBODY
+    return f"out: {Drop('', **value).why}" if value else _NOBODY if value is None else "in"

@@ -354,7 +354,7 @@ class LabelSession:
         if question != APPROVAL or state is None:
             # About what was shown, as an approval below.
             kind = self.question_named(question).kind
-            return Label(self.current, question, value, texts_of(state.record, kind) if state else [])
+            return Label(self.current, question, value, texts_of(state.record, kind) if state else ())
         if value == DROP:
             return Drop(self.current, "not approved")
         if value != APPROVE or not may_approve(state, self.project.settings.review, self.by):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.base.events import Add, Assign, Decision, Drop, Edit, Exclusion, Label
+from curate.base.events import Add, Assign, Decision, Drop, Edit, Label
 from curate.base.record import Record, Source
 from curate.project.catalog import open_catalog
 from curate.project.catalog.columns import rank_findings
@@ -61,7 +61,7 @@ def test_many_decisions_are_no_other_than_few(make_workspace):
     catalog = open_catalog(made)
     states = made.states()
     for number, state in enumerate(states):
-        catalog.update({state.record.id: replace(state, exclusion=Exclusion("asked") if number % 2 else None)})
+        catalog.update({state.record.id: replace(state, exclusion=Drop("r", "asked") if number % 2 else None)})
         if number % 300 == 0:
             catalog.select(parse_filter("status:dropped"))
     catalog.update({"r001": states[1]})
@@ -90,7 +90,7 @@ def test_base_and_patch_mean_the_same_as_states(shared_workspace, done, text):
         name = names[number % len(names)]
         old = states.get(name) or RecordState(Record(name, "chat", Source("journal of bo", 1), {}, "Refund", "answer"))
         new = {
-            "drop": replace(old, exclusion=Exclusion("x")),
+            "drop": replace(old, exclusion=Drop("r", "x")),
             "edit": replace(old, record=replace(old.record, prompt="refund x", category="billing")),
             "label": replace(old, answers={"quality": {"bo": "good"}}),
             "split": replace(old, record=replace(old.record, split="test")),
@@ -128,7 +128,7 @@ def test_what_changed_leaves_the_rows_that_were_shown_or_joins_them(workspace):
     billed = replace(states["r001"].record, category="billing")
     added = RecordState(replace(billed, id="new"))
     changes = {
-        "r002": replace(states["r002"], exclusion=Exclusion("x")),
+        "r002": replace(states["r002"], exclusion=Drop("r", "x")),
         "r001": RecordState(billed),
         "new": added,
         "no": None,
@@ -145,7 +145,7 @@ def test_what_changed_leaves_the_rows_that_were_shown_or_joins_them(workspace):
 
 def test_findings_give_the_status(workspace):
     catalog = open_catalog(workspace)
-    catalog.update({"r007": RecordState(workspace.state("r007").record, exclusion=Exclusion("asked"))})
+    catalog.update({"r007": RecordState(workspace.state("r007").record, exclusion=Drop("r", "asked"))})
     catalog.update({"new": RecordState(Record("new", "chat", Source("journal of ana", 4), {}))})
     path = str(workspace.root / "data" / "b.jsonl")
     found = [
@@ -202,7 +202,7 @@ def test_rows_are_put_in_order(workspace):
         assert sorted(keys, reverse=True) == [keys[row] for row in catalog.order(every, by, is_descending=True)]
     assert catalog.order(every, "file", is_descending=True).to_list() == list(range(9))[::-1]
     catalog.judge({"r000": "error", "r001": "warning"})
-    catalog.update({"r002": replace(workspace.states()[2], exclusion=Exclusion("asked"))})
+    catalog.update({"r002": replace(workspace.states()[2], exclusion=Drop("r", "asked"))})
     assert catalog.order(every, "status").to_list() == [3, 4, 5, 6, 7, 8, 1, 0, 2]
     some = catalog.select(parse_filter("category:billing"))
     assert catalog.order(some, "id", is_descending=True).to_list() == some.to_list()[::-1]
@@ -214,7 +214,7 @@ def test_columns_are_given_as_decisions_have_left_them(workspace):
     catalog = open_catalog(workspace)
     first, second, *_ = workspace.states()
     added = RecordState(Record("new", "chat", Source("journal of ana", 4), {}, "hi", "ho", category="Z"))
-    changed = replace(second, exclusion=Exclusion("x"), answers={"quality": {"ana": "bad"}})
+    changed = replace(second, exclusion=Drop("r", "x"), answers={"quality": {"ana": "bad"}})
     catalog.update({"r001": changed, "new": added, "never": None})
     frame = catalog.frame(["id", "category", "status", "prompt", "labels", "line"])
     rows = catalog.rows(catalog.select(parse_filter("")))

@@ -202,7 +202,7 @@ def test_rows_of_prodigy_about_one_text_are_one_record(tmp_path: Path) -> None:
     (line,) = records(tmp_path)
     assert line["output"] == "card"
     assert [row["_task_hash"] for row in line["meta"]["extra"]["further_rows"]] == [1, 2]
-    assert {event.by: event.value for event in read_journal(tmp_path / "w")[0]} == {
+    assert {event.by: event.decision.value for event in read_journal(tmp_path / "w")[0]} == {
         "set-ann": "card",
         "set-bo": "card",
         "set-cy": "loan",
@@ -219,7 +219,10 @@ def test_a_zip_of_doccano_says_who_it_was(tmp_path: Path) -> None:
             archive.writestr(f"{name}.jsonl", json.dumps(row) + "\n")
     init(tmp_path, path)
     assert len(records(tmp_path)) == 1
-    assert {event.by: event.value for event in read_journal(tmp_path / "w")[0]} == {"ann": "card", "bo": "loan"}
+    assert {event.by: event.decision.value for event in read_journal(tmp_path / "w")[0]} == {
+        "ann": "card",
+        "bo": "loan",
+    }
 
 
 def test_what_argilla_saved_is_read_as_argilla(tmp_path: Path) -> None:
@@ -233,7 +236,10 @@ def test_what_argilla_saved_is_read_as_argilla(tmp_path: Path) -> None:
     assert "rows as argilla" in done.stderr
     (line,) = records(tmp_path)
     assert line["output"] == "Hi."
-    assert {event.by: event.value for event in read_journal(tmp_path / "w")[0]} == {"u1": "Hi.", "u2": "Hello."}
+    assert {event.by: event.decision.value for event in read_journal(tmp_path / "w")[0]} == {
+        "u1": "Hi.",
+        "u2": "Hello.",
+    }
     assert line["meta"]["extra"]["unsubmitted"][0]["value"] == "Hm."
 
 
@@ -261,7 +267,7 @@ def test_a_question_called_as_notes_are_gets_another_name(tmp_path: Path) -> Non
     one = task(1, "Where is my card?", ann="card")
     one["annotations"][0]["result"][0]["from_name"] = "note"
     init(tmp_path, write(tmp_path, [one]))
-    assert [event.question for event in read_journal(tmp_path / "w")[0]] == ["note-answer"]
+    assert [event.decision.question for event in read_journal(tmp_path / "w")[0]] == ["note-answer"]
 
 
 def test_a_project_of_kiln_is_read_with_the_instruction_of_its_task(tmp_path: Path) -> None:
@@ -334,7 +340,7 @@ def test_ratings_and_verdicts_are_no_completions(tmp_path: Path) -> None:
     assert done.return_value == Exit.FINDINGS
     assert [(line["id"], line["output"]) for line in records(tmp_path)] == [("c", "Me.")]
     assert "its answers only judge it, by ratings or verdicts (rating); --map output=NAME takes them" in done.stderr
-    assert [(event.id, event.question, event.value) for event in read_journal(tmp_path / "w")[0]] == [
+    assert [(event.id, event.decision.question, event.decision.value) for event in read_journal(tmp_path / "w")[0]] == [
         ("c", "rating", "4")
     ]
 

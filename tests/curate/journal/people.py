@@ -73,22 +73,26 @@ class Person:
 
     def __init__(self, root: Path, opened: Opener, ack: Ack) -> None:
         self.root, self.opened, self.ack = root, opened, ack
-        self.heads: dict[str, tuple[str, ...]] = {}
+        self.seen: dict[str, tuple[str, tuple[str, ...]]] = {}
         self.waiting = batches()
 
     def sit(self, number: int, by: str, meanwhile: Callable[[], None] | None = None) -> None:
         """Decide so many times; before the last time ``meanwhile`` happens."""
         states = {state.record.id: state for state in self.opened(self.root).states()}
-        self.heads = {name: state.parents() for name, state in states.items()}
+        self.seen = {name: (state.text, state.heads) for name, state in states.items()}
         with JournalWriter(self.root, by) as sitting:
             for place in range(number):
                 if meanwhile and place == number - 1:
                     meanwhile()
                 decisions = next(self.waiting)
-                named = [replace(one, parents=self.heads.get(one.id, ())) for one in decisions]
+                seen = [self.seen.get(one.id, ("", ())) for one in decisions]
+                named = [
+                    replace(one, text=text, parents=parents)
+                    for one, (text, parents) in zip(decisions, seen, strict=True)
+                ]
                 self.ack(("begin", named))
                 events = sitting.append(named)
-                self.heads.update({event.id: (event.event,) for event in events})
+                self.seen.update({event.id: (event.decision.text, (event.event,)) for event in events})
                 self.ack(("saved", events))
 
     def apply_edits(self) -> None:

@@ -20,7 +20,7 @@ from curate.project.data import load_data
 from curate.project.fold import fold
 from curate.project.integrity import check, recover
 from curate.project.journal import JournalWriter, frame, pieces, read_journal, segments
-from tests.curate.deciding import decide
+from tests.curate.deciding import changed, decide
 from tests.curate.journal.people import Opener, make, summary
 from tests.effort import EFFORT
 
@@ -35,15 +35,15 @@ class Journal:
         self.root, self.opened = root, Opener(root)
         self.base = self.opened(root).records()
         names = [("r0", "r1"), ("r2",), ("r3",), ("r0",), ("r1", "r2")]
-        heads = {state.record.id: state.parents() for state in self.opened(root).states()}
+        heads = {state.record.id: {"text": state.text, "parents": state.heads} for state in self.opened(root).states()}
         self.events = []
         with JournalWriter(root, "ana") as sitting:
             for number, batch in enumerate(names[:4]):
                 for name in batch:
-                    (event,) = sitting.append([Assign(name, ["train", "test"][number % 2], parents=heads[name])])
-                    heads[name] = (event.event,)
+                    (event,) = sitting.append([Assign(name, ["train", "test"][number % 2], **heads[name])])
+                    heads[name] = {**heads[name], "parents": (event.event,)}
                     self.events.append(event)
-            self.events += sitting.append([Label("r1", "q", "é", parents=heads["r1"])])
+            self.events += sitting.append([Label("r1", "q", "é", **heads["r1"])])
             self.path = segments(root)[0]
         self.whole = self.path.read_bytes()
         self.ends = [place + 1 for place, byte in enumerate(self.whole) if byte == ord("\n")]
@@ -139,12 +139,12 @@ def test_rubbish_at_the_end(journal, tail):
 def test_repeated_swapped_and_dated_lines_mean_the_same(journal):
     wanted = journal.found()
     lines = journal.whole.splitlines(keepends=True)
-    for changed in ([*lines, lines[-1]], [lines[1], lines[0], *lines[2:]], lines[::-1]):
-        journal.path.write_bytes(b"".join(changed))
+    for others in ([*lines, lines[-1]], [lines[1], lines[0], *lines[2:]], lines[::-1]):
+        journal.path.write_bytes(b"".join(others))
         assert journal.found() == wanted
         assert check(journal.root) == []
     for years in (-10, 10):
-        dated = [one.model_copy(update={"at": f"{2026 + years}-11-24T10:00:00Z"}) for one in journal.events[:3]]
+        dated = [changed(one, at=f"{2026 + years}-11-24T10:00:00Z") for one in journal.events[:3]]
         journal.path.write_bytes(b"".join(map(frame, [*dated, *journal.events[3:]])))
         assert journal.found() == wanted
         assert check(journal.root) == []
@@ -243,9 +243,9 @@ def test_what_a_newer_version_or_a_forger_wrote(journal):
     (fault,) = check(journal.root)
     assert (fault.name, fault.line) == ("unknown-event", 7)
     first = journal.events[0]
-    other = first.model_copy(update={"split": "validation"})
-    twin = journal.events[1].model_copy(update={"event": "1" * 32, "seq": 1})
-    far = journal.events[5].model_copy(update={"event": "2" * 32, "seq": 2**53})
+    other = changed(first, split="validation")
+    twin = changed(journal.events[1], event="1" * 32, seq=1)
+    far = changed(journal.events[5], event="2" * 32, seq=2**53)
     journal.path.write_bytes(journal.whole + frame(other) + frame(twin) + frame(far))
     assert {one.name for one in check(journal.root)} == {"two-versions", "gap"}
 
@@ -286,7 +286,8 @@ def test_the_half_written_line_of_an_open_sitting_is_not_torn(journal):
 
 def test_an_error_of_the_disk_is_told_and_saved_elsewhere(journal, monkeypatch):
     real = os.fsync
-    parents = journal.opened(journal.root).states()[0].parents()
+    state = journal.opened(journal.root).states()[0]
+    about = {"text": state.text, "parents": state.heads}
     for failures in (1, 99):
         left = [failures]
 
@@ -297,9 +298,9 @@ def test_an_error_of_the_disk_is_told_and_saved_elsewhere(journal, monkeypatch):
             real(handle)
 
         with JournalWriter(journal.root, "cem") as sitting:
-            sitting.append([Drop("r0", reason="first", parents=parents)])
+            sitting.append([Drop("r0", reason="first", **about)])
             monkeypatch.setattr(os, "fsync", failing)
-            decision = Drop("r0", reason=f"after {failures}", parents=parents)
+            decision = Drop("r0", reason=f"after {failures}", **about)
             if failures == 1:
                 sitting.append([decision])
             else:
@@ -308,18 +309,19 @@ def test_an_error_of_the_disk_is_told_and_saved_elsewhere(journal, monkeypatch):
                 assert caught.value.code == "E906 write-failed"
                 assert "not saved" in caught.value.hint
             monkeypatch.undo()
-    reasons = [event.reason for event in read_journal(journal.root)[0] if event.by == "cem"]
+    reasons = [event.decision.reason for event in read_journal(journal.root)[0] if event.by == "cem"]
     assert sorted(reasons) == ["after 1", "first", "first"]
     assert check(journal.root) == []
 
 
 def test_somebody_moves_the_segment_away_from_under_us(journal):
-    parents = journal.opened(journal.root).states()[0].parents()
+    state = journal.opened(journal.root).states()[0]
+    about = {"text": state.text, "parents": state.heads}
     with JournalWriter(journal.root, "cem") as sitting:
-        sitting.append([Drop("r0", reason="one", parents=parents)])
+        sitting.append([Drop("r0", reason="one", **about)])
         (path,) = (journal.root / "journal/cem").iterdir()
         path.rename(journal.root / "away.log")
-        (event,) = sitting.append([Drop("r0", reason="two", parents=parents)])
+        (event,) = sitting.append([Drop("r0", reason="two", **about)])
     assert event in read_journal(journal.root)[0]
     assert b'"two"' not in (journal.root / "away.log").read_bytes()
     segment = Segment(journal.root / "x.log")

@@ -51,12 +51,12 @@ class Puts:
 
     def put(self, sitting: JournalWriter, decisions: list, heads: dict) -> None:
         try:
-            events = sitting.append([replace(one, parents=heads.get(one.id, ())) for one in decisions])
+            events = sitting.append([replace(one, **heads.get(one.id, {})) for one in decisions])
         except CurateError as error:
             self.refused.append(error)
         else:
             self.saved += events
-            heads.update({event.id: (event.event,) for event in events})
+            heads.update({event.id: {"parents": (event.event,), "text": event.decision.text} for event in events})
 
 
 def test_a_write_that_takes_less_than_it_is_given_is_seen(small, monkeypatch):
@@ -91,7 +91,7 @@ def test_refused_in_one_line(small, what, capfd):
         puts.put(
             sitting,
             [one for one in next(batches()) if one.id == "r0"],
-            {"r0": puts.opened(puts.root).states()[0].parents()},
+            {"r0": {"parents": (), "text": puts.opened(puts.root).states()[0].text}},
         )
     if what == "read-only":
         mount("-o", "remount,ro", str(small))

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from curate.base.events import AnyEvent, Assign
-from curate.base.record import is_text_digest
+from curate.base.events import Assign, Event
 from curate.project.fold import RecordState, fold
 from curate.project.integrity import check, recover
 from curate.project.journal import read_journal
-from tests.curate.deciding import decide
+from tests.curate.deciding import changed, decide
 from tests.curate.journal.mistakes import MISTAKES, plant
 from tests.curate.journal.people import Opener, Person, Summary, apply_edits, make, summary
 from tests.curate.journal.power import Disk, Recorder
@@ -33,11 +32,11 @@ class Story:
 
     recorder: Recorder
     opened: Opener
-    saved: list[tuple[int, list[AnyEvent]]]
+    saved: list[tuple[int, list[Event]]]
     """Where in the recording each batch was said to be saved."""
     begun: list[int]
     base: list
-    rewrites: list[AnyEvent]
+    rewrites: list[Event]
 
     def moment(self, cut: int) -> tuple[int, bool]:
         """Return how many batches are said to be saved by a cut, and whether the next one has begun."""
@@ -52,12 +51,9 @@ class Story:
         subsets = [some for size in range(len(flying) + 1) for some in combinations(flying, size)]
         return [self.expected([*safe, *some]) for some in subsets]
 
-    def expected(self, events: list[AnyEvent]) -> Summary:
+    def expected(self, events: list[Event]) -> Summary:
         # The lines are as they were in the beginning: what was decided later is about them as well.
-        about = [
-            event.model_copy(update={"parents": [name for name in event.parents if not is_text_digest(name)]})
-            for event in [*events, *self.rewrites]
-        ]
+        about = [changed(event, text="") for event in [*events, *self.rewrites]]
         return said(list(fold(self.base, about, self.opened.shape).states.values()))
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from textual.widget import Widget
 from textual.widgets import Static
 
-from curate.base.events import redo_names
+from curate.base.events import Assign, redo_names
 from curate.base.record import Finding, Json, Record, canonical
 from curate.base.tables import counted, listed
 from curate.project.blind import HIDDEN, UNSEEN, hides_event, visible_finding
@@ -28,7 +28,7 @@ from curate.tui.record_text import HIT, changed_words, limited, marked
 from curate.tui.widgets import Pane
 
 if TYPE_CHECKING:
-    from curate.base.events import AnyEvent
+    from curate.base.events import Event
     from curate.base.record import Split
     from curate.project.catalog import Catalog, CatalogRow, Rows
     from curate.project.fold import RecordState
@@ -244,7 +244,7 @@ class Subject:
     hidden: frozenset[str]
     line: Record | None  # The record as its line has it; None where a decision added it.
     findings: Sequence[Finding] | None  # None where nothing was validated yet.
-    history: Sequence[tuple[AnyEvent, bool]]  # The decisions, and of each whether it must not be told in full.
+    history: Sequence[tuple[Event, bool]]  # The decisions, and of each whether it must not be told in full.
     where: Filter = field(default_factory=Filter)  # What was asked for, whose words are marked.
     pinned: Split | None = None  # The split that the last dataset has it in.
 
@@ -383,16 +383,16 @@ def _split_reason(subject: Subject) -> Text:
     if not split:
         return Text("none yet: g s previews one", "muted")
     text = Text(f"{split}  ")
-    assigned = [event for event, _ in subject.history if event.op == "assign"]
-    if assigned and assigned[-1].split != split:
+    assigned = [(event, event.decision.split) for event, _ in subject.history if isinstance(event.decision, Assign)]
+    if assigned and assigned[-1][1] != split:
         assigned = []  # It was taken back.
     if subject.pinned:
         text.append("since the last dataset, which holds it there", "muted")
     elif assigned:
-        former = assigned[-2].split if len(assigned) > 1 else subject.line.split if subject.line else None
+        former = assigned[-2][1] if len(assigned) > 1 else subject.line.split if subject.line else None
         moved = f", moved from {former}" if former and former != split else ""
-        by = safe_text(f"{assigned[-1].by}{moved}", 80, "muted")
-        text.append_text(Text.assemble((f"since {_time(assigned[-1])}, assigned by ", "muted"), by))
+        by = safe_text(f"{assigned[-1][0].by}{moved}", 80, "muted")
+        text.append_text(Text.assemble((f"since {_time(assigned[-1][0])}, assigned by ", "muted"), by))
     elif subject.state.machine and not (subject.line and subject.line.split):
         text.append("a model wrote it, so it is trained on", "muted")
     else:
@@ -400,7 +400,7 @@ def _split_reason(subject: Subject) -> Text:
     return text
 
 
-def _time(event: AnyEvent) -> str:
+def _time(event: Event) -> str:
     return event.at[:16].replace("T", " ")
 
 

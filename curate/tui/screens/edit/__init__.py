@@ -37,6 +37,7 @@ from curate.tui.screens.edit.view import FALLBACKS, HELP, NEEDS, FormView, draft
 from curate.tui.widgets import Panel, Pause
 
 if TYPE_CHECKING:
+    from curate.base.events import Proposal
     from curate.tui.context import Listing
 
 KEEP = 1.0  # Seconds after the last key until what is typed is written to the draft.
@@ -113,13 +114,13 @@ class EditScreen(ProjectScreen):
 
     def arrive(
         self, *, pointer: str = "", finding: Finding | None = None, listing: Listing | None = None,
-        answer: str | None = None, answered: dict[str, str] | None = None, **what: Any,
+        answer: str | None = None, answered: Proposal | None = None, **what: Any,
     ) -> None:  # fmt: skip
         """Open what `open_any` knows.
 
         With ``finding`` that is what the record is opened for: it stands above the form, and the cursor in its field.
         f7 goes on in ``listing``. ``answer`` replaces the record's own, and ``new`` may be the line to begin
-        with; ``answered`` is the model's answer in them, as `EditEvent.proposal` has it.
+        with; ``answered`` is the model's answer in them, as `Edit.proposal` has it.
         """
         if what:
             self._listing = listing
