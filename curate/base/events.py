@@ -96,7 +96,7 @@ class Assign(_Decision):
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer(_Decision):
+class _AnswerDecision(_Decision):
     question: Word
     value: Any
     texts: Annotated[tuple[Digest, ...], Field(max_length=2)] = ()
@@ -108,14 +108,14 @@ class _Answer(_Decision):
 
 
 @dataclass(frozen=True, slots=True)
-class Label(_Answer):
+class Label(_AnswerDecision):
     """Answer a label question; null takes the answer back."""
 
     op: Literal["label"] = field(default="label", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Resolve(_Answer):
+class Resolve(_AnswerDecision):
     """Settle a label question, whatever the annotators answered; null leaves it to their answers again."""
 
     op: Literal["resolve"] = field(default="resolve", kw_only=True)
@@ -298,6 +298,20 @@ class Event:
 
 
 EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def summary_of(decision: Decision, answer: str) -> str:
+    """Return what ``decision`` does in a few words; ``answer`` stands for the value of an answer."""
+    match decision:
+        case Drop():
+            return decision.why
+        case Assign(split=what) | Propose(model=what):
+            return what
+        case Label(question=question) | Resolve(question=question):
+            return f"{question} -> {answer}"
+        case Edit(changes=changes):
+            return ", ".join(changes)
+    return ""
 
 
 def needs_record(decision: Decision) -> bool:

@@ -272,20 +272,12 @@ def _line(event: Event, visibility: ValueVisibility, redos: Container[str], *, i
 
 
 def _what(event: Event, *, show_values: bool) -> str:
-    from curate.base.events import Assign, Drop, Edit, Label, Propose
+    from curate.base.events import summary_of
 
-    match event.decision:
-        case Label(question=question, value=value):
-            shown = console.one_line(_json(value), 20) if show_values else "…"
-            return f"{console.one_line(question, 20)} = {'taken back' if value is None else shown}"
-        case Edit(changes=changes):
-            return console.one_line(", ".join(changes), 30)
-        case Drop() as drop:
-            # A reason can quote the data as well, but without it the log says nothing.
-            return console.one_line(drop.why, 2000)
-        case Assign(split=what) | Propose(model=what):
-            return console.one_line(what, 2000)
-    return ""
+    value = event.decision.fields.get("value")
+    answer = "taken back" if value is None else _json(value) if show_values else "…"
+    # A reason can quote the data as well, but without it the log says nothing.
+    return console.one_line(summary_of(event.decision, console.one_line(answer, 20)), 2000)
 
 
 def _state_of(name: str, state: RecordState | None, *, show_values: bool) -> dict[str, Json]:

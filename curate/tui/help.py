@@ -120,23 +120,12 @@ def command_log(message: Text, commands: Sequence[LoggedCommand], project: Proje
 
 def event_line(event: Event, *, is_hidden: bool = False, is_redo: bool = False) -> Text:
     """Return one decision on one line: time, annotator, what, on which record; without the answer if it is hidden."""
-    from curate.base.events import Assign, Drop, Edit, Label, Propose, Resolve
+    from curate.base.events import summary_of
 
+    value = event.decision.fields.get("value")
+    answer = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    detail = summary_of(event.decision, "shown once you have answered" if is_hidden else answer)
     op = "redo" if is_redo else event.op
-    match event.decision:
-        case Drop() as drop:
-            detail = drop.why
-        case Assign(split=split):
-            detail = f"-> {split}"
-        case Label(question=question, value=value) | Resolve(question=question, value=value):
-            answer = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            detail = f"{question} -> " + ("shown once you have answered" if is_hidden else answer)
-        case Edit(changes=changes):
-            detail = ", ".join(changes)
-        case Propose(model=model):
-            detail = model
-        case _:
-            detail = ""
     return Text.assemble(
         f"  {event.at[11:16]} ", safe_text(event.by, 12), f"  {op:8}", safe_text(event.id, 30, "accent"), "  ",
         safe_text(detail, 80),

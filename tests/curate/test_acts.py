@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.base.events import EVENTS, Label
-from curate.project.journal import frame, read_journal, segments
 from curate.project.project import open_project
 from curate.project.transactions import Undone, UndoStacks, render_act
 from tests.curate.deciding import changed
@@ -116,16 +115,3 @@ def test_the_last_act_is_taken_back_first_also_where_the_clock_was_put_back(tmp_
     for number in range(6):
         with open_project(tmp_path, "ana") as project:
             assert project.undo().ids == [f"r{5 - number}"]
-
-
-@pytest.mark.parametrize("act", ["f" * 12 + "7fff" + "0" * 16, "0" * 12 + "4" + "0" * 19])
-def test_a_time_that_cannot_be_keeps_nobody_from_deciding_and_taking_back(tmp_path, act):
-    workspace(tmp_path)
-    with open_project(tmp_path, "ana") as project:
-        project.apply([Label("r0", "q", "yes")])
-    (event,), (segment,) = read_journal(tmp_path)[0], segments(tmp_path)
-    segment.write_bytes(frame(changed(event, at="2024-02-30T24:60:60Z", act=act)))
-    with open_project(tmp_path, "ana") as project:
-        project.apply([Label("r1", "q", "yes")])
-        # Which of two at the end of all time comes first, nobody can tell.
-        assert {*project.undo().ids, *project.undo().ids} == {"r0", "r1"}
