@@ -49,6 +49,12 @@ def one_line(text: str, limit: int = 200) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
+def line_end(text: str, limit: int) -> str:
+    """Return ``text`` visible, on one line; of a long one, such as a JSON pointer, the last ``limit`` characters."""
+    flat = one_line(text, len(text) * 8 + 8)
+    return flat if len(flat) <= limit else f"…{flat[1 - limit :]}"
+
+
 def spelled(name: str) -> str:
     r"""Return a file name as text that can be encoded: bytes of it that are not UTF-8 become ``\xNN``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -378,7 +378,7 @@ def _columns(intake: Intake) -> Iterator[str]:
     """Yield the table of what was understood; examples are cut, and what is private in them is hidden."""
     from curate.checks.spans import with_values_hidden
 
-    names = [console.one_line(use.shortened(28), 200) for use in intake.columns]
+    names = [console.line_end(with_values_hidden(use.column), 28) for use in intake.columns]
     others = zip(
         *((name, use.target, use.certainty) for name, use in zip(names, intake.columns, strict=True)), strict=True
     )

@@ -38,10 +38,6 @@ class ColumnUse:
     basis: str
     share: float
 
-    def shortened(self, width: int) -> str:
-        """Return the column's name, of a long pointer the end."""
-        return self.column if len(self.column) <= width else f"…{self.column[1 - width :]}"
-
     @property
     def certainty(self) -> str:
         """How sure it is, for people."""

@@ -13,6 +13,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from curate.base.console import line_end
 from curate.base.record import CurateError
 from curate.tui.border import SIGNS, Severity, safe_lines
 from curate.tui.dialogs import Choose
@@ -103,7 +104,7 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
         read_as = f"read as {preview.container}, rows as {preview.form}"
         self._say(preview.problem or read_as, "warn" if preview.problem else "ok")
         rows = [
-            (use.shortened(16), use.target, with_values_hidden(use.example[:200]), use.certainty, use.column)
+            (line_end(with_values_hidden(use.column), 16), use.target, with_values_hidden(use.example[:200]), use.certainty, use.column)
             for use in preview.columns
         ]
         table = self.query_one(FrameTable)
