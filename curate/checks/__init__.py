@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from curate.base.record import Finding, Json, Problem, Record, Severity, Source
 from curate.base.registry import Registry, use_plugins
 from curate.checks._reading import AnswerTurn, is_blank, messages_pointer, sensitive, texts, turns
-from curate.checks._sketches import DatasetProblem, EqualKeys, Sketch, Sketches, keys_of
+from curate.checks._sketches import DatasetProblem, EqualKeys, Sketches, keys_of
 from curate.jsonl import FAULTS
 from curate.schema.settings import Category, Settings
 

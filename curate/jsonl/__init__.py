@@ -11,11 +11,9 @@ from curate.jsonl.reader import (
     RawLine,
     Reader,
     Span,
-    block_at,
     crlf_finding,
-    holds_any,
     read_entries,
     spans,
 )
-from curate.jsonl.strict import strict_loads, strict_loads_all
+from curate.jsonl.strict import strict_loads
 from curate.jsonl.walker import locate, parts_of, pointer_of

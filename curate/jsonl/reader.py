@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
@@ -18,7 +18,7 @@ from typing import NoReturn
 from zlib import crc32
 
 from curate.base.console import one_line, spelled
-from curate.base.file_guard import FileGuardError, files_changed, open_descriptor
+from curate.base.file_guard import FileGuardError, open_descriptor
 from curate.base.record import CurateError, Finding, Json, Line, Source, json_type
 from curate.jsonl.disguise import BOM, refuse_disguise
 from curate.jsonl.faults import JsonFault, fault_finding
@@ -72,14 +72,13 @@ class RawBlock:
     number: int
     """Of the first line."""
     offset: int
-    size: int
-    read: Callable[[], bytes]
-    known_key: bytes = b""
+    whole: bytes
+    """The bytes of all, with their newlines."""
 
-    @cached_property
-    def whole(self) -> bytes:
-        """The bytes of all, with their newlines; they are read when they are first asked for."""
-        return self.read()
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return len(self.whole)
 
     @property
     def is_ended(self) -> bool:
@@ -94,8 +93,6 @@ class RawBlock:
     @cached_property
     def key(self) -> bytes:
         """A digest of 16 bytes of all that a block says by itself, wherever it stands."""
-        if self.known_key:
-            return self.known_key
         # Processors have instructions for SHA-256, and none for BLAKE2. Only a first line can have a byte order mark.
         digest = sha256(self.whole)
         digest.update(b"%d" % (self.number == 1))
@@ -115,11 +112,6 @@ class RawBlock:
         if self.is_ended:
             lines.pop()
         return lines
-
-
-def block_at(number: int, offset: int, whole: bytes) -> RawBlock:
-    """Return a block of bytes that were read, its first line and where it begins."""
-    return RawBlock(number, offset, len(whole), lambda: whole)
 
 
 class Reader:
@@ -172,29 +164,6 @@ class Reader:
         finally:
             os.close(handle)
 
-    def blocks_at(self, parts: Iterable[tuple[bytes, int, int, int]], num_lines: int) -> Iterator[RawBlock | Finding]:
-        """Yield the blocks at ``parts``: the key of each, its first line, where it begins, how many bytes it has.
-
-        They have ``num_lines``. Each is read when its bytes are asked for; one that is another by then is E974.
-        """
-        try:
-            handle = open_regular(self.path, self.root)
-        except JsonFault as fault:
-            yield self._finding(fault, 0)
-            return
-        try:
-            self.num_lines = num_lines
-            for key, number, offset, size in parts:
-                yield RawBlock(number, offset, size, partial(self._read_at, handle, key, number, offset, size), key)
-        finally:
-            os.close(handle)
-
-    def _read_at(self, handle: int, key: bytes, number: int, offset: int, size: int) -> bytes:
-        whole = os.pread(handle, size, offset)
-        if block_at(number, offset, whole).key != key:
-            raise files_changed(self.name)
-        return whole
-
     def _blocks(self, handle: int) -> Iterator[RawBlock | Finding]:
         number = first = self.span.first_line if self.span else 1
         for offset, chunk, is_ended in cut(partial(os.pread, handle), self.span):
@@ -210,7 +179,7 @@ class Reader:
                 yield _bom_finding(self.name)
                 break
             else:
-                yield (block := block_at(number, offset, chunk))
+                yield (block := RawBlock(number, offset, chunk))
                 num_lines = block.num_lines
             number += num_lines
         self.num_lines = number - first
@@ -479,23 +448,3 @@ def open_regular(path: Path, root: Path | None = None) -> int:
         raise CurateError("E904 no-such-file", f"{one_line(str(path))} does not exist") from error
     except OSError as error:
         raise CurateError("E904 no-such-file", f"{one_line(str(path))} cannot be read: {error.strerror}") from error
-
-
-def holds_any(path: Path, texts: Sequence[bytes], root: Path | None = None) -> bool:
-    """Whether a file holds one of ``texts`` anywhere; not one that cannot be read, which its reader tells of."""
-    try:
-        handle = open_regular(path, root)
-    except (JsonFault, CurateError):
-        return False
-    longest = max(map(len, texts))
-    try:
-        rest, offset = b"", 0
-        while block := os.pread(handle, _PIECE, offset):
-            offset += len(block)
-            block = rest + block
-            if any(text in block for text in texts):
-                return True
-            rest = block[-longest:]
-        return False
-    finally:
-        os.close(handle)

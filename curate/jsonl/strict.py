@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import orjson
 
@@ -78,14 +77,6 @@ def strict_loads(raw: bytes) -> Json:
     if is_hidden or num_quotes > 2 * MAX_KEYS or _LONG_INT in outline or orjson.dumps(value).count(b'"') != num_quotes:
         scan(raw)
     return value
-
-
-def strict_loads_all(lines: Sequence[bytes]) -> list[Json] | None:
-    """Parse all ``lines``; None where one is refused."""
-    try:
-        return list(map(strict_loads, lines))
-    except JsonFault:
-        return None
 
 
 def _refuse_utf8(raw: bytes) -> None:

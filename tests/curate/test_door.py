@@ -17,7 +17,6 @@ from curate.jsonl import (
     FAULTS,
     Entry,
     JsonFault,
-    RawBlock,
     Reader,
     Span,
     locate,
@@ -370,25 +369,6 @@ def test_spans_make_the_whole(lines: list[bytes], number: int, is_ended: bool) -
         if len(expected) == whole.num_lines:
             assert got == expected
             assert sum(reader.num_lines for reader in readers) == whole.num_lines
-
-
-def test_a_block_that_changes_before_it_is_read_is_an_error(tmp_path: Path) -> None:
-    path = write(tmp_path, b'{"id": "a"}\n{"id": "b"}\n')
-
-    def block() -> RawBlock:
-        (block,) = Reader(path).blocks()
-        assert isinstance(block, RawBlock)
-        return block
-
-    known = (block().key, 1, 0, block().size)
-    for block_again in Reader(path).blocks_at([known], 2):
-        assert isinstance(block_again, RawBlock)
-        assert (block_again.whole, block_again.num_lines) == (path.read_bytes(), 2)
-    path.write_bytes(b'{"id": "a"}\n{"id": "c"}\n')
-    for block_again in Reader(path).blocks_at([known], 2):
-        assert isinstance(block_again, RawBlock)
-        with pytest.raises(CurateError, match="changed by another program"):
-            _ = block_again.whole
 
 
 def test_long_lines_cross_blocks(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from curate.base.console import spelled
 from curate.base.file_guard import stamp_of
@@ -31,13 +30,9 @@ from curate.checks.runner.results import ExaminerSpec, SpanResult
 from curate.checks.runner.select import UNREADABLE, CheckSelection, relative_name, select_checks
 from curate.checks.runner.verdict import FindingTally, judge
 from curate.formats.reports import Verdict
-from curate.jsonl import FAULTS, RawLine, Reader, Span, crlf_finding, locate, strict_loads_all
+from curate.jsonl import FAULTS, Reader, crlf_finding, locate
 from curate.schema import Shape
 from curate.schema.settings import Settings
-
-if TYPE_CHECKING:
-    from curate.checks.runner.file_parts import FileParts
-    from curate.similarity.dedupe.columns import Part
 
 # Examines files, shared out to some number of workers, and gives the results in reading order.
 Engine = Callable[[Examiner, Sequence[Path], int], Iterable[tuple[Path, SpanResult]]]

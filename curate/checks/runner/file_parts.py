@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import numpy as np
@@ -12,7 +12,6 @@ import numpy as np
 from curate.base.file_guard import SETTLED, FileStamp
 from curate.base.packs import MemoryPack, Pack
 from curate.base.record import Finding, canonical
-from curate.jsonl import Span
 from curate.similarity.dedupe.columns import Part
 
 
@@ -24,24 +23,6 @@ class FileParts:
     parts: list[Part] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     num_lines: int = 0
-
-    def spans(self, size: int) -> list[Span]:
-        """Return spans of some blocks each, of ``size`` bytes or more but the last."""
-        spans: list[Span] = []
-        for part in self.parts:
-            if spans and spans[-1].end - spans[-1].start < size:
-                spans[-1] = replace(spans[-1], end=part.offset + part.size)
-            else:
-                spans.append(Span(part.offset, part.offset + part.size, part.number))
-        return spans
-
-    def within(self, span: Span | None) -> tuple[list[Part], int]:
-        """Return the blocks of one of these spans, or of the file, and how many lines they have."""
-        if span is None:
-            return self.parts, self.num_lines
-        parts = [part for part in self.parts if span.start <= part.offset < span.end]
-        behind = [part.number for part in self.parts if part.offset >= span.end]
-        return parts, min(behind, default=self.num_lines + 1) - span.first_line
 
     def extend(self, later: FileParts) -> None:
         """Add what was found in lines that follow."""
@@ -55,10 +36,10 @@ def file_key(stamp: FileStamp) -> bytes:
     return blake2b(canonical(list(stamp)), digest_size=16, person=b"file").digest()
 
 
-def known_parts(pack: Pack | MemoryPack, stamp: FileStamp, *, has_columns: bool = True) -> FileParts | None:
+def known_parts(pack: Pack | MemoryPack, stamp: FileStamp) -> FileParts | None:
     """Return the blocks of a file that is as it was when it was read before.
 
-    None also where the pack lacks the columns of some, unless those need not be there.
+    None also where the pack lacks the columns of some.
     """
     entry = pack.get(file_key(stamp))
     if entry is None:
@@ -66,14 +47,14 @@ def known_parts(pack: Pack | MemoryPack, stamp: FileStamp, *, has_columns: bool 
     about = entry.about
     parts = [Part(bytes.fromhex(key), *extent) for key, *extent in about["parts"]]
     is_whole = sum(part.size for part in parts) == stamp[1]
-    is_whole = is_whole and (not has_columns or all(part.key in pack for part in parts))
+    is_whole = is_whole and all(part.key in pack for part in parts)
     return FileParts(stamp, parts, num_lines=about["num_lines"]) if is_whole else None
 
 
 def keep_parts(pack: Pack, of_file: FileParts) -> None:
     """Keep where the blocks of a file are, unless it could change within the tick of a clock, or is no lines."""
     _, _, *times, _ = of_file.stamp
-    known = known_parts(pack, of_file.stamp, has_columns=False)
+    known = known_parts(pack, of_file.stamp)
     is_known = known is not None and known.parts == of_file.parts
     if is_known or of_file.findings or any(time.time_ns() - changed < SETTLED for changed in times):
         return

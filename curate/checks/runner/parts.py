@@ -11,21 +11,19 @@ import numpy as np
 
 from curate.base.console import spelled
 from curate.base.packs import MemoryPack, Pack
-from curate.base.record import CurateError, Finding, Json, Record, Source
+from curate.base.record import CurateError, Finding, Json
 from curate.base.storage import WRITE_FAILED
 from curate.checks.runner.file_parts import FileParts
 from curate.checks.runner.parallel import default_jobs, num_bytes, tasks_of
 from curate.checks.runner.pool import shared_out
-from curate.jsonl import RawBlock, Reader, Span, strict_loads_all
+from curate.jsonl import RawBlock, Reader, Span
 from curate.schema import Shape
-from curate.similarity.dedupe.blocks import block_of, read_block
+from curate.similarity.dedupe.blocks import read_block
 from curate.similarity.dedupe.columns import BlockColumns, ColumnCache, Part, columns_of, stored
 
 # Hears how many bytes are read, and how many there are.
 Progress = Callable[[int, int], object]
 Task = tuple[Path, Span | None]
-# Where more of a block's lines break the schema, its lines go one by one.
-MOST_INVALID = 0.1
 
 
 def read_parts(path: Path, span: Span | None, shape: Shape, root: Path | None, pack: Pack | MemoryPack, /) -> FileParts:
@@ -56,37 +54,26 @@ def read_parts(path: Path, span: Span | None, shape: Shape, root: Path | None, p
 
 
 def _columns(raw: RawBlock, reader: Reader, shape: Shape) -> tuple[BlockColumns, Sequence[Mapping[str, Json]]]:
-    """Read the lines of a block, at once if they are plain, else one by one; return also the objects of its records."""
-    view = shape.view
-    assert view is not None
-    values = strict_loads_all(raw.lines) if raw.is_plain else None
-    are_valid = np.array(list(map(shape.is_valid, values or ())), np.bool_)
-    if values is not None and (~are_valid).sum() <= MOST_INVALID * len(values):
-        rows = np.flatnonzero(are_valid)
-        values = values if are_valid.all() else [values[row] for row in rows.tolist()]
-        block = read_block(view, values)
-        lengths = np.array(list(map(len, raw.lines)), np.int64)
-        offsets = np.cumsum(lengths + 1) - lengths - 1
-        return columns_of(block, rows, offsets[rows], lengths[rows], raw.num_lines), values
+    """Read the lines of a block; return also the objects of its records."""
+    assert shape.view is not None
     # The counts of the reader are of the whole file; what it finds here is told again by `_findings_in`.
     before = reader.num_crlf, reader.first_crlf
     reader.num_crlf = reader.first_crlf = 0
-    records: list[Record] = []
-    line_spans: list[tuple[int, int, int]] = []
+    values: list[Mapping[str, Json]] = []
+    places: list[tuple[int, int, int]] = []
     has_findings = False
     for line in reader.lines_in(raw):
         value = line if isinstance(line, Finding) else reader.value(line)
         if isinstance(line, Finding) or isinstance(value, Finding) or not shape.is_valid(value):
             has_findings = True
             continue
-        records.append(shape.record(value, Source(reader.name, line[0])))
-        line_spans.append((line[0] - raw.number, line[1] - raw.offset, len(line[2])))
-    block = replace(block_of(records), ignored=[sorted(shape.ignored(record.data)) or None for record in records])
-    rows, offsets, lengths = np.array(line_spans, np.int64).reshape(-1, 3).T
+        values.append(value)
+        places.append((line[0] - raw.number, line[1] - raw.offset, len(line[2])))
+    rows, offsets, lengths = np.array(places, np.int64).reshape(-1, 3).T
     crlf = reader.num_crlf, reader.first_crlf - raw.number if reader.num_crlf else 0
     reader.num_crlf, reader.first_crlf = before
-    columns = columns_of(block, rows, offsets, lengths, raw.num_lines)
-    return replace(columns, crlf=crlf, is_plain=False, has_findings=has_findings), [record.data for record in records]
+    columns = columns_of(read_block(shape.view, values), rows, offsets, lengths, raw.num_lines)
+    return replace(columns, crlf=crlf, has_findings=has_findings), values
 
 
 def read_all(

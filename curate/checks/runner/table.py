@@ -30,7 +30,7 @@ from curate.checks.runner.file_parts import FileParts, file_key, keep_parts, kno
 from curate.checks.runner.names import UniqueNames
 from curate.checks.runner.parallel import num_bytes
 from curate.checks.runner.parts import Progress, file_name, read_all
-from curate.jsonl import Entry, JsonFault, Reader, block_at, crlf_finding, strict_loads
+from curate.jsonl import Entry, JsonFault, RawBlock, Reader, crlf_finding, strict_loads
 from curate.schema import Shape
 from curate.schema.view import LineTexts
 from curate.similarity.dedupe.blocks import every, plain_pairs
@@ -215,7 +215,7 @@ class RecordTable:
         whole = self._bytes(number, part.offset, part.size)
         reader = Reader(self._files[number][0], name=self.file_names[number], root=self.root)
         others = {part.number + row for row in block.others.tolist()}
-        for line in reader.lines_in(block_at(part.number, part.offset, whole)):
+        for line in reader.lines_in(RawBlock(part.number, part.offset, whole)):
             if isinstance(line, Finding):
                 yield line
             elif line[0] in others:

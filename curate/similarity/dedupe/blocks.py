@@ -5,7 +5,7 @@ A record is made only of a line that is not plain: one with tools, calls, or par
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import chain, repeat
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from curate.base.hashing import MIX_A, STEP, Hashes, Indices, mix
 from curate.base.record import Json, Record, Source, trace_bytes
-from curate.schema.shape import AnswerKeys, answer_keys, marks_of, record_parts
+from curate.schema.shape import marks_of, record_parts
 from curate.schema.view import PART_JOINT, View, at
-from curate.similarity.dedupe.shingles import BREAK, MARKS, Flags, Ragged, ends_of, ranges
-from curate.similarity.dedupe.words import NOTHING, Units, flattened, spaced, storable, text_keys, word_hashes
+from curate.similarity.dedupe.shingles import BREAK, Flags, Ragged, ends_of, ranges
+from curate.similarity.dedupe.words import Units, flattened, spaced, storable, text_keys, word_hashes
 
 _NOWHERE = Source("", 0)
 _PAIR, _SYSTEM_AND_PAIR = ("user", "assistant"), ("system", "user", "assistant")
@@ -37,16 +37,7 @@ class _Layout(NamedTuple):
     mark: bytes
     first_prompt: int
     """The first text of the prompt, behind a system message; as many as there are of the question for raw text."""
-    answers: tuple[tuple[int, int], ...] = ()
-    """The text of each answer that checks look at, and before it that of its question, -1 for none."""
-    is_raw: bool = False
-    is_plain: bool = True
     trace_bytes: int = 0
-
-    @property
-    def ends_with_answer(self) -> bool:
-        """Whether the last turn of a plain conversation is an answer."""
-        return bool(self.answers) and self.num_texts == self.num_question_texts + 2
 
 
 class Keys(NamedTuple):
@@ -68,24 +59,18 @@ class Keys(NamedTuple):
 class RecordBlock:
     """What N records say, an entry each, and their M texts, one record's after another's, in `record_parts`' order.
 
-    ``sources`` are "" where a record names none, ``ignored`` None where it asks to be excused from nothing.
+    ``sources`` are "" where a record names none.
     """
 
     ids: list[str]
-    have_own_ids: list[bool]
     categories: list[str]
     splits: list[str]
     sources: list[str]
-    metas: list[Mapping[str, Json]]
     labels: list[Mapping[str, Json]]
-    ignored: list[Sequence[str] | None]
-    values: Sequence[Mapping[str, Json]]
     texts: list[str]
     layouts: list[_Layout]
     codes: Indices
     """The number of the layout of each record, [N]."""
-    preferences: Sequence[Record] = ()
-    """The records, where they are preferences."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -110,41 +95,12 @@ class RecordBlock:
         return self._of_layouts("num_question_texts")
 
     @cached_property
-    def is_plain(self) -> Flags:
-        """Whether the texts of each record are all that there is to it, [N]; of others checks see more."""
-        return self._of_layouts("is_plain").astype(np.bool_)
-
-    @cached_property
-    def raw_texts(self) -> tuple[Indices, Indices]:
-        """The records that are raw text, and the text of each."""
-        rows = np.flatnonzero(self._of_layouts("is_raw"))
-        return rows, (self.starts + self.num_texts)[rows] - 1
-
-    @cached_property
-    def ends_otherwise(self) -> Flags:
-        """Whether the last turn of each record, [N], is no answer."""
-        ends = [not layout.is_raw and not layout.ends_with_answer for layout in self.layouts]
-        return np.array(ends, np.bool_)[self.codes]
-
-    @cached_property
     def marks(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """The question mark and the mark of each record, as numbers, [N, 2]."""
         layouts, codes = self.layouts, self.codes
         question = np.frombuffer(b"".join(layout.question_mark for layout in layouts), np.uint64).reshape(-1, 2)
         whole = np.frombuffer(b"".join(layout.mark for layout in layouts), np.uint64).reshape(-1, 2)
         return question[codes], whole[codes]
-
-    @cached_property
-    def answers(self) -> tuple[Indices, Indices, Indices]:
-        """Of each answer that checks look at its record, the text of its question (-1 for none), and its text."""
-        layouts, codes = self.layouts, self.codes
-        per_layout = np.array([len(layout.answers) for layout in layouts], np.int64)
-        pairs = np.array([pair for layout in layouts for pair in layout.answers], np.int64).reshape(-1, 2)
-        counts = per_layout[codes]
-        rows = np.repeat(np.arange(len(codes)), counts)
-        chosen = pairs[ranges(ends_of(per_layout)[codes], counts)]
-        questions = np.where(chosen[:, 0] < 0, -1, chosen[:, 0] + self.starts[rows])
-        return rows, questions, chosen[:, 1] + self.starts[rows]
 
     @cached_property
     def is_ascii(self) -> Flags:
@@ -191,25 +147,6 @@ class RecordBlock:
         return word_hashes(self._units)
 
     @cached_property
-    def asks(self) -> Flags:
-        """Whether the question of each record, [N], says anything."""
-        says = ends_of((self._text_keys != NOTHING).any(axis=1))
-        asks: Flags = says[self.starts + self.num_question_texts] > says[self.starts]
-        return asks
-
-    @cached_property
-    def num_words(self) -> Indices:
-        """Number of words of each text, [M], as blanks part them."""
-        return self._words.lengths
-
-    @cached_property
-    def first_words(self) -> Hashes:
-        """The first word of each text, [M], 0 where it has none."""
-        hashes, offsets = self._words.hashes, self._words.offsets
-        first = np.append(hashes, np.uint64(0))[offsets[:-1]]
-        return np.where(self.num_words > 0, first & ~np.uint64(MARKS), np.uint64(0))
-
-    @cached_property
     def keys(self) -> Keys:
         """Keys of the records."""
         counts, question_counts, starts = self.num_texts, self.num_question_texts, self.starts
@@ -235,21 +172,6 @@ class RecordBlock:
         words = self._words if is_same else word_hashes(flattened(cut))
         return _with_breaks(words, self.starts, self.num_question_texts)
 
-    def having(self, rows: Indices, flags: Flags) -> Flags:
-        """Return which records, [N], have a flag; ``flags[i]`` is one of record ``rows[i]``."""
-        have = np.zeros(len(self), np.bool_)
-        have[rows[flags]] = True
-        return have
-
-    @cached_property
-    def answers_compared(self) -> Sequence[AnswerKeys]:
-        """What is compared of the answers of each preference; empty where records are none."""
-        return list(filter(None, map(answer_keys, self.preferences)))
-
-    def where(self, flags: Iterable[bool]) -> Flags:
-        """Return ``flags`` as an array."""
-        return np.array(list(flags), np.bool_)
-
     def sizes(self, of_texts: Indices, *, has_system: bool) -> Indices:
         """Return the size of prompt, completion and text of each record, [N], with that of the system message if asked.
 
@@ -268,7 +190,6 @@ class RecordBlock:
 def read_block(view: View, values: Sequence[Mapping[str, Json]]) -> RecordBlock:
     """Return the columns of the valid lines ``values``."""
     get = partial(every, view, values)
-    metas = [meta or {} for meta in get("meta")]
     own_ids, pairs = get("id"), plain_pairs(view, values)
     ids = [
         str(own_id) if own_id is not None else view.content(value).id()
@@ -276,16 +197,11 @@ def read_block(view: View, values: Sequence[Mapping[str, Json]]) -> RecordBlock:
     ]
     return RecordBlock(
         ids,
-        [own_id is not None for own_id in own_ids],
         [str(category or "") for category in get("category")],
         [split or "" for split in get("split")],
-        [source if meta and isinstance(source := meta.get("source"), str) else "" for meta in metas],
-        metas,
+        [source if meta and isinstance(source := meta.get("source"), str) else "" for meta in get("meta")],
         [labels or {} for labels in get("labels")],
-        [ignored or None for ignored in get("ignore")],
-        values,
         *(_texts_of_pairs(pairs) if pairs else _texts_of(view, values)),
-        [view.record(value, _NOWHERE) for value in values] if view.has_answers else (),
     )
 
 
@@ -349,21 +265,15 @@ def block_of(records: Sequence[Record]) -> RecordBlock:
     layouts: list[_Layout] = []
     for record in records:
         texts += _parts_of(record, layouts)
-    sources = [source if isinstance(source := record.meta.get("source"), str) else "" for record in records]
     return RecordBlock(
         [record.id for record in records],
-        [record.has_own_id for record in records],
         [record.category for record in records],
         [record.split or "" for record in records],
-        sources,
-        [record.meta for record in records],
+        [source if isinstance(source := record.meta.get("source"), str) else "" for record in records],
         [record.labels for record in records],
-        [None] * len(records),
-        [record.data for record in records],
         texts,
         layouts,
         np.arange(len(records)),
-        records if records and records[0].answers else (),
     )
 
 
@@ -387,21 +297,14 @@ def _last_answer(roles: Roles) -> int:
 def _layout(roles: Roles, num_parts: int) -> _Layout:
     """Return the layout of a plain conversation, ``num_parts`` of which are one prompt; without roles of raw text."""
     if not roles:
-        return _Layout(4, 2, *marks_of((), 0, 2), 2, is_raw=True)
+        return _Layout(4, 2, *marks_of((), 0, 2), 2)
     last = _last_answer(roles)
     num_more = max(0, num_parts - 1)
     num_question_texts = last + num_more
-    answers, question = [], -1
-    for turn, role in enumerate(roles):
-        index = turn if turn < last else num_question_texts + turn - last + (turn > last)
-        if role == "user":
-            question = index
-        elif role == "assistant":
-            answers.append((question, index))
     num_texts = len(roles) + num_more + 1 + (last == len(roles))
     first = int(roles[0] in ("system", "developer") and last > 0)
     marks = marks_of(roles, last, num_question_texts)
-    return _Layout(num_texts, num_question_texts, *marks, first, tuple(answers))
+    return _Layout(num_texts, num_question_texts, *marks, first)
 
 
 def every(view: View, values: Sequence[Mapping[str, Json]], name: str) -> list[Json]:
@@ -432,8 +335,6 @@ def _parts_of(record: Record, layouts: list[_Layout]) -> list[str]:
             parts.question_mark,
             parts.mark,
             first,
-            is_raw=not record.messages,
-            is_plain=False,
             trace_bytes=trace_bytes(record),
         )
     )

@@ -1,10 +1,10 @@
-"""What is kept of a block of lines once it is read: enough to compare, divide, filter and check its records again, and
+"""What is kept of a block of lines once it is read: enough to compare, divide and filter its records, and
 to find the line of each. It is kept by what the lines say, so that it holds wherever they stand in whatever file."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from importlib.metadata import version
@@ -19,9 +19,7 @@ from curate.base.packs import MemoryPack, Pack, PackEntry, is_open
 from curate.base.record import CurateError, Json, canonical
 from curate.base.storage import WRITE_FAILED, remove_folder
 from curate.schema import Shape
-from curate.schema.shape import AnswerKeys
 from curate.similarity.dedupe.blocks import RecordBlock
-from curate.similarity.dedupe.shingles import Flags
 
 _SMALL = np.dtype(np.uint32)
 
@@ -65,11 +63,6 @@ class BlockColumns:
     sources: Coded
     labels: dict[int, Json]
     """Of the rows that have any."""
-    ignored: dict[int, list[str]]
-    """The checks that rows ask to be excused from."""
-    have_own_ids: Flags
-    asks: Flags
-    """Whether a question says anything."""
     lines: Indices
     """Counted from the first line of the block, which is 0."""
     offsets: Indices
@@ -87,15 +80,10 @@ class BlockColumns:
     tokens: Hashes
     others: Indices
     """The lines that are no records."""
-    num_lines: int
     crlf: tuple[int, int] = (0, 0)
     """How many lines end in CR LF, and which is the first, counted from 0."""
-    is_plain: bool = True
-    """Whether its lines were read at once, see `RawBlock.is_plain`."""
     has_findings: bool = False
     """Whether there is something to be said of its lines, before any check."""
-    answers_compared: Sequence[AnswerKeys] = ()
-    """Of preferences; empty where records are none."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -113,9 +101,6 @@ def columns_of(block: RecordBlock, lines: Indices, offsets: Indices, lengths: In
         Coded.of(block.splits),
         Coded.of(block.sources),
         {row: labels for row, labels in enumerate(block.labels) if labels},
-        {row: list(codes) for row, codes in enumerate(block.ignored) if codes},
-        np.array(block.have_own_ids, np.bool_),
-        block.asks,
         lines,
         offsets,
         lengths,
@@ -125,16 +110,13 @@ def columns_of(block: RecordBlock, lines: Indices, offsets: Indices, lengths: In
         bounds,
         tokens,
         np.flatnonzero(is_other),
-        num_lines,
-        has_findings=bool(is_other.any()),
-        answers_compared=block.answers_compared,
     )
 
 
 # What takes 8 bytes while it is worked with and 4 in the file: no block is so large.
 _NARROW = ("lines", "offsets", "lengths", "num_chars", "num_bytes", "bounds", "others")
 _CODED = ("categories", "splits", "sources")
-_WIDE = ("have_own_ids", "asks", "keys")
+_WIDE = ("keys",)
 
 
 def stored(pack: Pack | MemoryPack, key: bytes, columns: BlockColumns) -> None:
@@ -149,12 +131,8 @@ def stored(pack: Pack | MemoryPack, key: bytes, columns: BlockColumns) -> None:
         **{name: column.names for name, column in coded.items()},
         # As pairs, because keys of JSON are texts.
         "labels": list(columns.labels.items()),
-        "ignored": list(columns.ignored.items()),
-        "num_lines": columns.num_lines,
         "crlf": columns.crlf,
-        "is_plain": columns.is_plain,
         "has_findings": columns.has_findings,
-        "answers": list(map(list, columns.answers_compared)),
     }
     arrays: dict[str, NDArray[Any]] = {
         **{name: getattr(columns, name) for name in _WIDE},
@@ -174,36 +152,11 @@ def restored(entry: PackEntry) -> BlockColumns:
     return BlockColumns(
         ids=about["ids"],
         labels=dict(about["labels"]),
-        ignored=dict(about["ignored"]),
         tokens=np.zeros(0, np.uint64),
-        num_lines=about["num_lines"],
         crlf=(about["crlf"][0], about["crlf"][1]),
-        is_plain=about["is_plain"],
         has_findings=about["has_findings"],
-        answers_compared=[AnswerKeys(*keys) for keys in about.get("answers", ())],
         **columns,
     )
-
-
-def _flags_key(key: bytes, rules: str) -> bytes:
-    return blake2b(key + rules.encode(), digest_size=16, person=b"flags").digest()
-
-
-def store_flags(pack: Pack, key: bytes, rules: str, flags: Mapping[str, Flags]) -> None:
-    """Keep which rows of a block each check has to look at, and under "" which any has to.
-
-    ``rules`` is a digest of the checks and settings, so that other rules leave them as they are.
-
-    Raises:
-        OSError: they cannot be written.
-    """
-    pack.append(_flags_key(key, rules), {}, flags, np.zeros(0, np.uint64))
-
-
-def flags_of(pack: Pack, key: bytes, rules: str) -> dict[str, Flags] | None:
-    """Return what `store_flags` was given for the same rules, None where nothing is kept."""
-    entry = pack.get(_flags_key(key, rules)) if rules else None
-    return entry.arrays if entry else None
 
 
 class Part(NamedTuple):
@@ -216,7 +169,7 @@ class Part(NamedTuple):
 
 
 # Raised whenever the same lines would give other columns.
-VERSION = 8
+VERSION = 9
 _NAMED = re.compile(r"[0-9a-f]{32}")
 _NUM_RETAINED = 3
 # How much larger than what is used of it a pack may become: by all who use it, and by one of them.
