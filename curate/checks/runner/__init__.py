@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from curate.base.console import spelled
-from curate.base.record import SPLITS, CurateError, Finding, Problem, Record, Source, is_named
+from curate.base.record import SPLITS, Finding, Problem, Record, Source, is_named
 from curate.checks import Check, DatasetProblem, Sketches, show
 from curate.checks.runner.baseline import (
     Baseline,
