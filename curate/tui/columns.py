@@ -104,7 +104,13 @@ class ColumnsDialog(ModalScreen[dict[str, str] | None]):
         read_as = f"read as {preview.container}, rows as {preview.form}"
         self._say(preview.problem or read_as, "warn" if preview.problem else "ok")
         rows = [
-            (line_end(with_values_hidden(use.column), 16), use.target, with_values_hidden(use.example[:200]), use.certainty, use.column)
+            (
+                line_end(with_values_hidden(use.column), 16),
+                use.target,
+                with_values_hidden(use.example[:200]),
+                use.certainty,
+                use.column,
+            )
             for use in preview.columns
         ]
         table = self.query_one(FrameTable)
