@@ -260,17 +260,6 @@ class ProjectData:
         """What people decided, by record."""
         return Decisions(self.events, self.shape)
 
-    def hold(self, states: Iterable[RecordState], unread: Iterable[tuple[str, int]]) -> None:
-        """Take what another reading of all files has found: the records, added ones last, and lines that are none."""
-        # In the place of the cached properties, as if they had been asked for first.
-        self.__dict__["_fold"] = self.decisions.folded({state.record.id: state for state in states})
-        self.__dict__["_unread"] = frozenset(unread)
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the files were read."""
-        return "_fold" in self.__dict__
-
     @property
     def table(self) -> RecordTable | None:
         """The records as their lines have them, by column; None where they are few and nobody has asked for columns.

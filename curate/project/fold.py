@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from types import MappingProxyType
@@ -16,7 +16,7 @@ from curate.base.events import (
     Rewritten,
     needs_record,
 )
-from curate.base.record import Finding, Json, Record, Severity, Source, canonical, strings_of, text_digest
+from curate.base.record import Finding, Json, Record, Severity, Source, canonical, text_digest
 from curate.base.tables import listed
 from curate.project.answers import answer_now, most_given, ranked
 from curate.project.history import (
@@ -196,11 +196,6 @@ class Decisions:
             for name in self.names
             if any(facet[0] == "proposal" for event in self.of(name) for facet in touched_by_proposal(event))
         ]
-
-    def can_say(self, texts: Collection[str]) -> bool:
-        """Whether a decision, or what was kept of one, holds one of ``texts`` as a value."""
-        events = (event.line() for record_events in self._events.values() for event in record_events)
-        return any(text in texts for value in events for text in strings_of(value))
 
     def added(self) -> Iterator[RecordState]:
         """Yield the records that decisions have added; it comes last, because none of them stands in a file."""

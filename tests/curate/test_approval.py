@@ -162,8 +162,6 @@ def test_what_is_edited_elsewhere_at_the_same_time_waits(ws: Path) -> None:
 def test_all_are_counted_and_the_first_are_listed(make_workspace: Make, monkeypatch, is_large: bool) -> None:
     if is_large:
         monkeypatch.setattr("curate.project.data.BLOCKS_FROM", 0)
-        monkeypatch.setattr("curate.project.validation.BLOCKS_FROM", 0)
-        monkeypatch.setattr("curate.checks.runner.examine.BLOCKS_FROM", 0)
     lines = [LINES[0] | {"id": f"r{n}", "instruction": f"Say {n}."} for n in range(30)]
     root = make_workspace(lines, REVIEW).root
     as_ana(root, Approve("r3"), Drop("r4", "no"))

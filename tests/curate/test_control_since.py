@@ -10,7 +10,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from curate.base.record import CurateError, Exit
@@ -236,4 +235,3 @@ def test_a_set_of_lines_agrees_with_a_plain_one() -> None:
         lines = LineSet(ranges)
         assert {number for number in range(40) if number in lines} == plain
         assert bool(lines) == bool(plain)
-        assert lines.are_in(np.arange(1, 40)).tolist() == [number in plain for number in range(1, 40)]

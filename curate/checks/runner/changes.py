@@ -9,16 +9,11 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from curate.base.console import one_line, spelled
 from curate.base.git import GitError, ask_git, stream_git
 from curate.base.record import CurateError, Exit, Finding
 from curate.jsonl import fault_finding
-
-if TYPE_CHECKING:
-    from curate.base.hashing import Indices
-    from curate.similarity.dedupe.shingles import Flags
 
 _HUNK = re.compile(rb"@@ -[0-9,]+ \+([0-9]+)(?:,([0-9]+))? @@")
 _PIECE = 1 << 16
@@ -44,15 +39,6 @@ class LineSet:
 
     def __bool__(self) -> bool:
         return bool(self._starts)
-
-    def are_in(self, lines: Indices) -> Flags:
-        """Return which of some line numbers, [N], it has."""
-        # Small files are checked without numpy.
-        import numpy as np
-
-        numbers = np.asarray(lines, np.uint64)
-        starts, ends = (np.array([0, *bounds], np.uint64) for bounds in (self._starts, self._ends))
-        return numbers < ends[np.searchsorted(starts, numbers, "right") - 1]
 
 
 NO_LINES = LineSet()
