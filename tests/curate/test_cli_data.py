@@ -50,7 +50,7 @@ def test_dedupe_reports_and_applies(make_workspace, call):
     assert call("dedupe", workspace.root, "--apply", "keep-first").returncode == 0
     (event,) = read_journal(workspace.root)[0]
     assert (event.op, event.id, event.by, event.decision.reason) == ("drop", "x1", "ana", "repeats r001")
-    assert (event.code, event.of, event.score) == ("D301", "r001", 1.0)
+    assert (event.decision.code, event.decision.of, event.decision.score) == ("D301", "r001", 1.0)
     assert "60 records: 0 exact" in call("dedupe", workspace.root).stdout
 
 

@@ -175,7 +175,7 @@ def test_curate_edit_opens_a_line_by_its_place(project: Project, tmp_path_factor
 
     script = tmp_path_factory.mktemp("editor") / "editor.py"
     script.write_text(
-        "import sys, pathlib\np = pathlib.Path(sys.argv[1])\np.write_text(p.read_text().replace(': 7', ': \"x\"'))\n"
+        "import sys, pathlib\np = pathlib.Path(sys.argv[1])\np.write_text(p.read_text().replace('= 7', '= \"x\"'))\n"
     )
     monkeypatch.setenv("VISUAL", f"{sys.executable} {script}")
     assert cli.main(["edit", "data/a.jsonl:2", str(project.root)], standalone_mode=False) == 0

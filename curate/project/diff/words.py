@@ -31,9 +31,6 @@ _AROUND = 40
 Piece = tuple[str, str]
 
 Mark = Literal["same", "changed", "cut"]
-# Characters of a text that are compared: of longer ones only the beginning, and how much is left out is told.
-MOST_READ = 20_000
-
 # What of a text the other has too, what it has not, and "1,234 characters" where something is left out.
 Side = list[tuple[Mark, str]]
 
@@ -128,17 +125,14 @@ def sides_of(before: str, after: str, limit: int) -> tuple[Side, Side]:
     Of a longer one, long stretches that both share are cut to the words around the changes, and what comes after
     ``limit`` is left out; each cut is told by its number of characters.
     """
-    pieces = word_changes(before[:MOST_READ], after[:MOST_READ])
+    pieces = word_changes(before, after)
     return _side(pieces, "removed", limit, before), _side(pieces, "added", limit, after)
 
 
 def _side(pieces: list[Piece], own: str, limit: int, text: str) -> Side:
     mine = _runs(piece for piece in pieces if piece[0] in ("same", own))
-    parts = mine if len(text) <= min(limit, MOST_READ) else shortened(mine, limit)
-    side: Side = [("changed" if what == own else "cut" if what == "cut" else "same", part) for what, part in parts]
-    if (num_unread := len(text) - MOST_READ) > 0:
-        side.append(("cut", f"{num_unread:,} characters that were not compared"))
-    return side
+    parts = mine if len(text) <= limit else shortened(mine, limit)
+    return [("changed" if what == own else "cut" if what == "cut" else "same", part) for what, part in parts]
 
 
 # Of a comment: GitHub takes 65,536 characters.

@@ -185,7 +185,7 @@ def test_nobody_sees_an_imported_answer_before_giving_their_own(tmp_path: Path) 
     text = settings.read_text(encoding="utf-8").replace("overlap = 0.0", "overlap = 1.0")
     settings.write_text(text, encoding="utf-8")
     done = CliRunner(env={"CURATE_ANNOTATOR": "cy"}).invoke(command, [str(tmp_path / "w"), "1"], standalone_mode=False)
-    assert "label: intent = …" in done.stdout, done.output
+    assert "label: intent -> …" in done.stdout, done.output
     assert "card" not in done.stdout.replace("Where is my card?", "")
 
 
