@@ -53,7 +53,7 @@ def test_what_is_cut_is_told():
     assert cut + sum(len(text) for mark, text in left if mark != "cut") == len(one)
     # What differs far behind is seen, too.
     left, _ = sides_of(words(1, 30_000) + " one", words(1, 30_000) + " two", 500)
-    assert ("changed", " one") in left
+    assert ("changed", "one") in left
 
 
 # --- going through them
