@@ -265,13 +265,13 @@ def _event(event: Event, visibility: ValueVisibility) -> str:
 def _line(event: Event, visibility: ValueVisibility, redos: Container[str], *, is_of_record: bool = False) -> str:
     """Return a decision on one line: when, who, what, on which record, and why or to which value."""
     record = "" if is_of_record else f" {console.one_line(event.id, 24)}"
-    what = _what(event, show_values=visibility.has_value(event))
+    what = _summary(event, show_values=visibility.has_value(event))
     op = "redo" if event.event in redos else event.op
     when = event.at.replace("T", " ").removesuffix("Z")
     return f"{when} {console.one_line(event.by, 12)} {op}{record}" + (f": {what}" if what else "")
 
 
-def _what(event: Event, *, show_values: bool) -> str:
+def _summary(event: Event, *, show_values: bool) -> str:
     from curate.base.events import summary_of
 
     value = event.decision.fields.get("value")

@@ -10,7 +10,7 @@ from itertools import islice
 from curate.base.record import CurateError, Json
 from curate.formats.import_plan import ImportPlan
 from curate.formats.importers import ConvertedRow, RowError
-from curate.formats.importers._reading import TAKEN, is_filled, rendered, value_at
+from curate.formats.importers._reading import SHARED_FIELDS, is_filled, rendered, value_at
 from curate.schema import Shape
 
 META, NOWHERE, EMPTY = "meta", "nowhere", "empty in the rows looked at"
@@ -93,7 +93,7 @@ def _fields(row: dict[str, Json], plan: ImportPlan, shape: Shape) -> Mapping[str
     fields: dict[str, str] = {}
     for draft in drafts:
         # Of what is spelled otherwise in the line, the original is kept beside it.
-        own = {name: name for name in row if name in draft.line and (name in TAKEN or name not in draft.extra)}
+        own = {name: name for name in row if name in draft.line and (name in SHARED_FIELDS or name not in draft.extra)}
         own = {name: META for name in row if name in draft.extra} | own
         fields |= {**own, **draft.columns}
     by_column: dict[str, dict[str, None]] = defaultdict(dict)

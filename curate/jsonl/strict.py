@@ -128,7 +128,7 @@ def scan(raw: bytes) -> None:
         offset = _skip_space(raw, offset)
         keys, mark = stack[-1] if stack else None, raw[offset : offset + 1]
         if is_comma_due and not stack:
-            return _refuse_rest(raw, offset)
+            return _refuse_trailing(raw, offset)
         if not mark:
             raise JsonFault("S111", "the line ends in the middle of its value", offset + 1)
         if (is_comma_due or is_first) and mark == (b"]" if keys is None else b"}"):
@@ -230,7 +230,7 @@ def _stray(raw: bytes, offset: int, wanted: str) -> JsonFault:
     return JsonFault("S101", f"{wanted} was expected", offset + 1)
 
 
-def _refuse_rest(raw: bytes, offset: int) -> None:
+def _refuse_trailing(raw: bytes, offset: int) -> None:
     """Refuse what stands after the value, if anything does."""
     if offset == len(raw):
         return

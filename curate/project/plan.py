@@ -16,7 +16,7 @@ from curate.formats.dataset import Dropped
 from curate.project.data import ProjectData, data_files
 from curate.project.golden import divide, read_golden
 from curate.project.records import Records
-from curate.project.repeats import WorkspaceRepeats, excluded_by, find_repeats, kept_in
+from curate.project.repeats import WorkspaceRepeats, excluded_by, find_repeats, result_folder
 from curate.schema import Shape
 from curate.schema.settings import LeakSettings, Settings, SplitSettings
 from curate.similarity.dedupe import Duplicates
@@ -229,7 +229,7 @@ def divide_apart(
     assignment = divide(data.root, rows_of_records, joined, settings, pins, groups)
     readings = _benchmarks(data, judge)
     benchmark_records = chain.from_iterable(reading.records for reading in readings)
-    search = _search(records.joined(Records([*benchmark_records])), kept_in(data.root, num_bytes(data.files())))
+    search = _search(records.joined(Records([*benchmark_records])), result_folder(data.root, num_bytes(data.files())))
     # A record that leaks joins the unit of the record that gives it away, as a repeat would, until no such pair is
     # left; each time the splits are compared anew. Leaks that remain are between records of fixed splits. Mostly the
     # first turn is the last; the benchmarks are compared in it, and else once more at the end.
@@ -302,7 +302,7 @@ def compare_all(
         CurateError: E908 and E964 when a benchmark cannot be read or is not there; E914 when it is outside.
     """
     judge = judge_of(data)
-    folder = kept_in(data.root, num_bytes(data.files()))
+    folder = result_folder(data.root, num_bytes(data.files()))
     return compare_splits(by_split, settings or data.settings.leaks, judge, _benchmarks(data, judge), folder)
 
 

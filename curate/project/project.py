@@ -399,11 +399,11 @@ class Project:
             return within(exchange) if within else exchange()
 
     def _follow(self, tracker: StateTracker) -> set[str]:
-        if changed := self._take(tracker, tracker.reader.read()):
+        if changed := self._apply(tracker, tracker.reader.read()):
             self._data = replace(self._data)
         return changed
 
-    def _take(self, tracker: StateTracker, events: Sequence[Event]) -> set[str]:
+    def _apply(self, tracker: StateTracker, events: Sequence[Event]) -> set[str]:
         if self._acts is not None:
             self._acts.add(event for event in events if event.by == self._reader)
         return tracker.take(events)
@@ -421,7 +421,7 @@ class Project:
             make_added_file(self._data)
         events = self._writer.append(decisions, act)
         self._data = replace(self._data)  # With the same settings, schema and lines, it reads the journal anew.
-        return events, self._take(self._tracker, events) if self._tracker else {event.id for event in events}
+        return events, self._apply(self._tracker, events) if self._tracker else {event.id for event in events}
 
     def _require_unlocked(self, decisions: Sequence[Decision]) -> None:
         """Refuse a change of the frozen test set; answers to questions that are not answered yet change nothing."""

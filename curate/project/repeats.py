@@ -65,20 +65,20 @@ def find_repeats(
     *,
     keep: Keep = "first",
     watch: Watch | None = None,
-    is_kept: bool = True,
+    is_cached: bool = True,
 ) -> WorkspaceRepeats:
     """Compare the records of ``workspace``; ``settings`` stand in for its own.
 
     Of repeats the one in the last dataset is kept, of these and of all others one that is held out, else the first or
     the longest. What is found in large inputs is
-    kept on the disk, unless ``is_kept`` is false.
+    kept on the disk, unless ``is_cached`` is false.
 
     Raises:
         CurateError: E910 when two records have the same id; E911 when the last dataset was changed.
     """
     # The size of the files decides, before anything is read.
     num = num_bytes(data.files())
-    folder = kept_in(data.root, num if is_kept else 0)
+    folder = result_folder(data.root, num if is_cached else 0)
     if data.cache:
         data.read_table(partial(watch, "reading bytes") if watch else None, has_tokens=True)
     records, wanted = Records.of(data.records()), data.wanted()
@@ -107,21 +107,21 @@ def excluded_by(pair: Duplicate) -> Drop:
 
 
 # Bytes of input from which what is found is kept on the disk; below, starting anew takes a second.
-KEPT_FROM = 32_000_000
+CACHED_FROM = 32_000_000
 _FOLDER = ".curate"
-_KEPT = Path(_FOLDER) / "cache" / "dedupe"
+_RESULTS = Path(_FOLDER) / "cache" / "dedupe"
 
 
-def kept_in(root: Path, num_bytes: int) -> Path | None:
+def result_folder(root: Path, num_bytes: int) -> Path | None:
     """Return where what is found in an input of so many bytes is kept in the workspace ``root``; git leaves it out.
 
     Raises:
         CurateError: E914 when the folder lies elsewhere: what is old in it is removed.
     """
-    if num_bytes < KEPT_FROM:
+    if num_bytes < CACHED_FROM:
         return None
-    inside(root, root / _KEPT)
+    inside(root, root / _RESULTS)
     # Where nothing can be written, nothing is kept.
     with suppress(CurateError):
         make_cache(root / _FOLDER)
-    return root / _KEPT
+    return root / _RESULTS

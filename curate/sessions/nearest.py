@@ -20,7 +20,7 @@ from curate.similarity.dedupe.corpus import Corpus, gather
 from curate.similarity.dedupe.nearest import Neighbour, ShingleIndex, neighbours
 from curate.similarity.dedupe.results import method_of
 from curate.similarity.dedupe.shingles import Cut, Field
-from curate.similarity.kept import kept
+from curate.similarity.result_cache import cached
 
 if TYPE_CHECKING:
     from curate.checks.runner.table import RecordTable
@@ -122,7 +122,7 @@ class Nearest:
         def make() -> dict[str, NDArray[Any]]:
             return self._index_of(Records([], table, np.arange(len(table))).corpus())._asdict()
 
-        return ShingleIndex(**kept(folder, "nearest", (table.stamps, self._method), make))
+        return ShingleIndex(**cached(folder, "nearest", (table.stamps, self._method), make))
 
     def _index_of(self, corpus: Corpus) -> ShingleIndex:
         return ShingleIndex.of(corpus.spans("record"), corpus.keys("record"), self._method)

@@ -418,18 +418,18 @@ def _split(project: Project, overview: ProjectOverview) -> Iterator[NextStep]:
     newest = max(path.stat().st_mtime for path in project.data.files())
     changed = datetime.fromtimestamp(newest, UTC)
     events = project.recent(_MOST_OF_AN_ACT)
-    decided = next((event.at for event in events if _what(event, events) not in _CHANGING_NOTHING), None)
+    decided = next((event.at for event in events if _operation(event, events) not in _CHANGING_NOTHING), None)
     changed = max([changed, *([datetime.fromisoformat(decided)] if decided else [])])
     if changed > created:
         yield NextStep("warn", f"dataset {manifest.name} is older than the data ({_ago(changed)})", "split")
 
 
-def _what(event: Event, events: Sequence[Event]) -> str:
+def _operation(event: Event, events: Sequence[Event]) -> str:
     """Return what a decision does, or takes back."""
     if event.op != "undo":
         return event.op
     original = next((other for other in events if other.event == event.of), None)
-    return _what(original, events) if original is not None else event.op
+    return _operation(original, events) if original is not None else event.op
 
 
 def _runs(runs: Sequence[Run]) -> Iterator[NextStep]:

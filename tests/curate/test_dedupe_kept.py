@@ -46,10 +46,10 @@ def files(tmp_path):
 def compared(tmp_path, monkeypatch):
     """Compares files, and keeps in ``tmp_path/home`` whatever can be kept."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("curate.cli.dedupe.comparison.KEPT_FROM", 0)
+    monkeypatch.setattr("curate.cli.dedupe.comparison.CACHED_FROM", 0)
 
-    def compare(files, settings=SETTINGS, *, is_kept=True):
-        return compare_files(files, settings, lambda *_: None, is_kept=is_kept)
+    def compare(files, settings=SETTINGS, *, is_cached=True):
+        return compare_files(files, settings, lambda *_: None, is_cached=is_cached)
 
     return compare
 
@@ -71,7 +71,7 @@ def test_files_and_what_is_kept_of_them_find_what_memory_finds(files, compared, 
     strict = replace(settings, threshold=0.99)
     assert compared(files, strict).duplicates == find_duplicates(records, strict)
     # Without a cache it is all the same.
-    alone = compared(files, settings, is_kept=False)
+    alone = compared(files, settings, is_cached=False)
     assert alone.duplicates == wanted
     assert list(alone.all_records()) == records
 
@@ -114,7 +114,7 @@ def test_what_is_kept_is_known_by_what_records_say(files, tmp_path):
 
 
 def test_a_split_takes_what_dedupe_has_found(make_workspace, monkeypatch):
-    monkeypatch.setattr("curate.project.repeats.KEPT_FROM", 1)
+    monkeypatch.setattr("curate.project.repeats.CACHED_FROM", 1)
     root = make_workspace().root
     compared, links = [], near.linked
     monkeypatch.setattr(near, "linked", lambda *given, **named: compared.append(given) or links(*given, **named))
@@ -199,7 +199,7 @@ def test_a_disk_that_is_full_in_the_middle_changes_nothing(files, compared, monk
 
 
 def test_a_cache_that_leads_out_of_the_workspace_are_refused(files, compared, tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.project.repeats.KEPT_FROM", 1)
+    monkeypatch.setattr("curate.project.repeats.CACHED_FROM", 1)
     root = tmp_path / "ws"
     (root / ".curate/cache").mkdir(parents=True)
     (root / "curate.toml").write_text("", encoding="utf-8")
@@ -222,7 +222,7 @@ def test_ids_of_any_kind_are_printed_as_ascii(tmp_path):
 
 
 def test_git_leaves_the_cache_of_a_workspace_out(files, compared, tmp_path, monkeypatch):
-    monkeypatch.setattr("curate.project.repeats.KEPT_FROM", 1)
+    monkeypatch.setattr("curate.project.repeats.CACHED_FROM", 1)
     (tmp_path / "curate.toml").write_text("", encoding="utf-8")
     compared(files)
     assert len(list((tmp_path / ".curate/cache/dedupe").iterdir())) == 1

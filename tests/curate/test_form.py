@@ -73,7 +73,7 @@ def test_what_the_schema_says_of_a_field(tmp_path: Path) -> None:
     assert (first.placeholder, first.bounds, first.is_required) == ("A-2231", "0 to 9 characters", True)
     assert (second.help, second.bounds) == ("B: How many.", "whole number >= 0")
     assert (third.options, third.chosen) == (("a", 1, "1"), 1)
-    assert (unknown.name, unknown.kind, unknown.is_known, unknown.value) == ("zzz", "json", False, [1])
+    assert (unknown.name, unknown.kind, unknown.is_in_schema, unknown.value) == ("zzz", "json", False, [1])
     odd = field_at(form_of(tmp_path, schema, {"c": True}), "/c")
     assert (odd.options[-1], odd.chosen) == (True, 3)
 

@@ -228,7 +228,7 @@ def test_gsm8k_is_silent_against_its_own_test_questions(shared, tmp_path, call):
 
 
 def test_a_search_that_is_kept_is_of_the_same_texts_to_the_byte(make_workspace, call, monkeypatch):
-    monkeypatch.setattr("curate.project.repeats.KEPT_FROM", 1)
+    monkeypatch.setattr("curate.project.repeats.CACHED_FROM", 1)
     page, own, other = (" ".join(f"{stem}{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(count))
                         for stem, count in (("page", 40), ("own", 8), ("other", 8)))  # fmt: skip
     lines = [line(f"{page}\n{own}", split="train"), line(f"{page}\n{other}", split="test"), *filler(40)]

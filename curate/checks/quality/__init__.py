@@ -199,7 +199,7 @@ class QualityOverview:
         for name in names:
             groups = [rows for value, rows in _rows_by(self._properties[name]).items() if value]
             for number, values in numbers.items():
-                known = [_known(values, rows) for rows in groups]
+                known = [_measured(values, rows) for rows in groups]
                 if sum(map(len, known)) > 1:
                     results.append(_effect(name, number, eta_squared(known), "eta²", (0.01, 0.06, 0.14)))
         return sorted(results, key=lambda effect: (-_STRENGTHS.index(effect.strength), -effect.size))
@@ -209,7 +209,7 @@ class QualityOverview:
         """How lengths and measures are spread."""
         histograms = []
         for name, (unit, values) in self._measures.items():
-            known = _known(values, range(len(values)))
+            known = _measured(values, range(len(values)))
             histograms.append(Histogram(name, unit, bins(known), len(values) - len(known)))
         return histograms
 
@@ -261,7 +261,7 @@ class QualityOverview:
         return CategoryRow(name, len(rows), by_split, *lengths)
 
     def _measured(self, row: CategoryRow, rows: Sequence[int]) -> CategoryRow:
-        repetitions, lixes = (_known(self._measures[name][1], rows) for name in ("repetition", "readability"))
+        repetitions, lixes = (_measured(self._measures[name][1], rows) for name in ("repetition", "readability"))
         return replace(
             row,
             median_repetition=median(repetitions) if repetitions else None,
@@ -276,7 +276,7 @@ def _rows_by(values: Sequence[str]) -> dict[str, list[int]]:
     return rows
 
 
-def _known(values: Sequence[float | None], rows: Sequence[int]) -> list[float]:
+def _measured(values: Sequence[float | None], rows: Sequence[int]) -> list[float]:
     return [value for row in rows if (value := values[row]) is not None]
 
 

@@ -14,7 +14,7 @@ from curate.jsonl import JsonFault, Span, spans
 
 _SPAN_BYTES = 8 * 1024 * 1024
 # A process examines some of this in the time that it takes another to start.
-_SMALL_BYTES = 64 * 1024 * 1024
+_SMALL_BYTES = 16 * 1024 * 1024
 _examiner: Examiner | None = None
 
 

@@ -18,7 +18,7 @@ from curate.checks.runner.table import RecordTable, read_table
 from curate.project.data import FILES_CHANGED, ProjectData, column_cache
 from curate.project.loose import loose_shape, tell_of_lines
 from curate.project.records import Records
-from curate.project.repeats import KEPT_FROM, find_repeats, kept_in
+from curate.project.repeats import CACHED_FROM, find_repeats, result_folder
 from curate.schema import Shape
 from curate.schema.settings import FILE_NAME, DedupeSettings, root_of
 from curate.similarity.dedupe import Duplicates, Keep, Watch, find, method_of
@@ -70,22 +70,22 @@ def _read_if_there(records: Records, number: int, name: str) -> Record:
 
 
 def compare_workspace(
-    data: ProjectData, settings: DedupeSettings, keep: Keep, watch: Watch, *, is_kept: bool
+    data: ProjectData, settings: DedupeSettings, keep: Keep, watch: Watch, *, is_cached: bool
 ) -> ComparedRecords:
     """Compare the records of a workspace."""
-    repeats = find_repeats(data, settings, keep=keep, watch=watch, is_kept=is_kept)
+    repeats = find_repeats(data, settings, keep=keep, watch=watch, is_cached=is_cached)
     return ComparedRecords(
         repeats.duplicates, repeats.records, str, data.lines.table.remarks if data.lines.table else ()
     )
 
 
-def compare_files(files: list[Path], settings: DedupeSettings, watch: Watch, *, is_kept: bool) -> ComparedRecords:
+def compare_files(files: list[Path], settings: DedupeSettings, watch: Watch, *, is_cached: bool) -> ComparedRecords:
     """Compare the records of files that belong to no workspace.
 
     What was read and found is kept in the workspace that the first file is in, else for the user.
     """
     shape, num = loose_shape(files), num_bytes(files)
-    cache, folder = _caches_for(files[0], shape, num) if is_kept and num >= KEPT_FROM else (None, None)
+    cache, folder = _caches_for(files[0], shape, num) if is_cached and num >= CACHED_FROM else (None, None)
     table = read_table(files, shape, cache, on_progress=partial(watch, "reading bytes"), has_tokens=True)
     num_findings = len(table.findings())
     records = _all_of(table)
@@ -132,6 +132,6 @@ def _shards(paths: Sequence[Path]) -> list[Path]:
 def _caches_for(path: Path, shape: Shape, num: int) -> tuple[ColumnCache | None, Path | None]:
     """Return where the columns of ``num`` bytes of records, and what is found in them, are kept."""
     if root := root_of(path.resolve()):
-        return column_cache(root, shape), kept_in(root, num)
+        return column_cache(root, shape), result_folder(root, num)
     folder = user_cache_path("pairsmith")
     return cache_in(folder / "records", shape), folder / "dedupe"

@@ -343,9 +343,9 @@ def encoding_hint(path: Path) -> str:
     decoders = {name: codecs.getincrementaldecoder(name)("replace").decode for name in _GUESSES}
     texts = {name: text for name, decode in decoders.items() if "\ufffd" not in (text := decode(head))}
     words = {name: next(filter(None, _FOREIGN.findall(text)), "")[:20] for name, text in texts.items()}
-    asked = " or ".join(f"--encoding {name} ({word})" for name, word in words.items())
+    options = " or ".join(f"--encoding {name} ({word})" for name, word in words.items() if word) or "--encoding NAME"
     # Where other rows are UTF-8 beyond ASCII, an encoding for the whole file would spoil those.
-    return f"Correct the rows that are not UTF-8; where none is, add the encoding in which words are right: {asked}"
+    return f"Correct the rows that are not UTF-8; where none is, add the encoding in which words are right: {options}"
 
 
 def jsonable(values: dict[str, Any], number: int, split: str = "") -> SourceRow | Rejected:

@@ -18,8 +18,8 @@ _NUMBER = re.compile(r"\d{1,4}(?:\.\d+)?", re.ASCII)
 _SPLITS = dict(zip(SPLITS, SPLITS, strict=True)) | dict.fromkeys(("valid", "val", "dev"), "validation")
 _SPLIT = re.compile(rf"(?:^|[^a-z])({'|'.join(_SPLITS)})(?:[^a-z]|$)")
 # What `take_common` takes as nearly as it can be read.
-TAKEN = frozenset({"id", "category", "split", "weight"})
-_OWN = frozenset({"id", "kind", "category", "cluster", "messages", "tools", "text", "source"})
+SHARED_FIELDS = frozenset({"id", "category", "split", "weight"})
+_EXPORT_FIELDS = frozenset({"id", "kind", "category", "cluster", "messages", "tools", "text", "source"})
 # Words that say what somebody thought of a row; as answers to be trained they are rare. The first mean nothing else.
 _BAD = frozenset({
     "reject", "rejected", "bad", "incorrect", "wrong", "dislike", "disliked", "thumbs_down", "downvote", "👎",
@@ -71,9 +71,9 @@ def split_of(name: str) -> str:
     return _SPLITS[match.group(1)] if match else ""
 
 
-def is_own(row: dict[str, Json]) -> bool:
+def is_our_export(row: dict[str, Json]) -> bool:
     """Whether ``row`` is of a dataset that we exported; its messages alone would pass for another format."""
-    return row.keys() >= _OWN and row["kind"] in get_args(Kind)
+    return row.keys() >= _EXPORT_FIELDS and row["kind"] in get_args(Kind)
 
 
 def take_common(
@@ -124,13 +124,13 @@ def _take_marks(line: dict[str, Json], extra: dict[str, Json]) -> None:
 
 def drafted(
     kind: Kind, row: dict[str, Json], said: Mapping[str, Json], columns: Mapping[str, str],
-    kept: Mapping[str, Json] | None = None, *, has_our_names: bool = True,
+    originals: Mapping[str, Json] | None = None, *, has_our_names: bool = True,
     spell_tools: Callable[[list[dict[str, Json]]], Json] = list,
 ) -> ConvertedRow:  # fmt: skip
     """Return a record of ``kind`` with the fields ``said``; whether they are well-formed is what its schema judges.
 
     ``columns`` names the fields that columns of the row became. Of ``tools`` what ``spell_tools`` makes of them does
-    not say is kept, and so is ``kept``.
+    not say is kept, and so are the ``originals``.
 
     Raises:
         RowError: the tools are no list of tools.
@@ -141,7 +141,7 @@ def drafted(
         tools = read_tools(row[name])
         line |= {"tools": tools} if tools else {}
         extra |= {} if tools and row[name] == spell_tools(tools) else {name: row[name]}
-    return ConvertedRow(kind, line | dict(said), extra | dict(kept or {}), columns=columns)
+    return ConvertedRow(kind, line | dict(said), extra | dict(originals or {}), columns=columns)
 
 
 def json_name(value: Json) -> str:

@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _ANSWERS = frozenset({"output", "response", "answer", "completion", "target", "reply", "solution"})
 _CLASSES = frozenset({"label", "labels", "category", "intent", "class", "sentiment"})
 _REMARK = re.compile(r"comment|note|remark|reason|explan|rational|feedback")
-_WHO = "annotators"
+_ANNOTATORS = "annotators"
 Row = dict[str, Json]
 
 
@@ -41,7 +41,8 @@ Row = dict[str, Json]
 class Task:
     """What a row of an annotation tool says: the fields that were ``shown``, below ``place`` in the row, and answers.
 
-    ``left`` is all else that it says; ``columns`` are those that hold the answers, and ``about`` what others became.
+    ``left`` is all else that it says; ``columns`` are those that hold the answers, ``other_columns`` says what others
+    became.
     """
 
     shown: Row
@@ -50,35 +51,37 @@ class Task:
     left: Row
     columns: Sequence[str]
     place: str = ""
-    about: Mapping[str, str] = field(default_factory=dict)
+    other_columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def annotation_tool(
     name: str, read_task: Callable[[Row, Mapping[str, str]], Task], *,
-    asked_in: Callable[[Sequence[Row]], str] = lambda _rows: "", **options: Any,
+    find_question: Callable[[Sequence[Row]], str] = lambda _rows: "", **options: Any,
 ) -> Callable[[Callable[..., Any]], Any]:  # fmt: skip
     """Register an importer of which ``read_task`` says what is in a row; the docstring of the function is its help.
 
-    ``asked_in`` returns the column that is asked about in rows that do not tell it from the answers.
+    ``find_question`` returns the column that is asked about in rows that do not tell it from the answers.
     """
 
-    def guess_questions(rows: Sequence[Row], given: Mapping[str, str]) -> dict[str, str]:
-        given = ({"instruction": name} if (name := asked_in(rows)) else {}) | dict(given)
+    def guess_questions(rows: Sequence[Row], mapping: Mapping[str, str]) -> dict[str, str]:
+        mapping = ({"instruction": name} if (name := find_question(rows)) else {}) | dict(mapping)
         tasks: list[Task] = []
         for row in rows:
             with suppress(RowError):
-                tasks.append(read_task(row, given))
-        asked = question_of([task.shown for task in tasks])
-        question = given.get("output") or best_question(
+                tasks.append(read_task(row, mapping))
+        instruction = question_of([task.shown for task in tasks])
+        question = mapping.get("output") or best_question(
             one for task in tasks if _is_open(task.shown) for one in task.answers
         )
-        return {key: column for key, column in (("instruction", asked), ("output", question)) if column} | dict(given)
+        return {key: column for key, column in (("instruction", instruction), ("output", question)) if column} | dict(
+            mapping
+        )
 
-    def register(about: Callable[..., Any]) -> Any:
+    def register(describe: Callable[..., Any]) -> Any:
         def read(row: Row, mapping: Mapping[str, str]) -> ConvertedRow:
             return record_of(read_task(row, mapping), mapping)
 
-        read.__doc__ = about.__doc__
+        read.__doc__ = describe.__doc__
         return importer(name, guess=guess_questions, **({"notices": low_ratings} | options))(read)
 
     return register
@@ -148,9 +151,9 @@ def record_of(task: Task, mapping: Mapping[str, str]) -> ConvertedRow:
         fields = {"messages": talk}
         messages, is_exact = read_messages(task.shown[talk], talk)
         said: Row = {"messages": messages}
-        kept = {} if is_exact else {talk: task.shown[talk]}
+        originals = {} if is_exact else {talk: task.shown[talk]}
     else:
-        kind, texts, kept = "instruction", _texts(task.shown), {}
+        kind, texts, originals = "instruction", _texts(task.shown), {}
         fields, asked = guess([texts]), mapping.get("instruction", "")
         asked = asked if asked in texts else question_of([texts])
         if not texts.get(asked):
@@ -162,17 +165,22 @@ def record_of(task: Task, mapping: Mapping[str, str]) -> ConvertedRow:
     question = "" if not _is_open(task.shown) else mapping.get("output") or best_question(task.answers)
     columns = {f"{task.place}{pointer_of([column])[not task.place :]}": name for name, column in fields.items()}
     columns |= dict.fromkeys(task.columns, f"answers to {question} (completion)" if question else "their answers")
-    columns |= task.about
+    columns |= task.other_columns
     draft = ConvertedRow(
-        kind, line | said, extra | kept | task.left, answers=tuple(task.answers), answered_by=question, columns=columns
+        kind,
+        line | said,
+        extra | originals | task.left,
+        answers=tuple(task.answers),
+        answered_by=question,
+        columns=columns,
     )
     if not _is_open(task.shown):
         return draft
     if not question:
         names = ", ".join(dict.fromkeys(one.question for one in task.answers))
         raise RowError(f"its answers only judge it, by ratings or verdicts ({names}); --map output=NAME takes them")
-    given = (completion_of(one.value) for one in task.answers if one.question == question)
-    if not (completion := next(filter(None, given), "")):
+    completions = (completion_of(one.value) for one in task.answers if one.question == question)
+    if not (completion := next(filter(None, completions), "")):
         raise RowError(f"nobody has answered {question!r}, whose answers are the completions of this file")
     return replace(draft, line=_completed(draft.line, completion))
 
@@ -183,7 +191,7 @@ def _completed(line: Row, answer: Json) -> Row:
     return line | {"output": answer}
 
 
-def asked_line(draft: ConvertedRow) -> dict[str, Json]:
+def line_without_answer(draft: ConvertedRow) -> dict[str, Json]:
     """Return the line of a record without the completion that answers gave it."""
     line = draft.line
     if draft.answered_by and "messages" in line:
@@ -232,10 +240,10 @@ class Joined:
 
     def row(self) -> tuple[ConvertedRow, bool]:
         """Return the record, with the most frequent answer as its output, and whether another was given as often."""
-        given = (one.value for one in self.answers if one.question == self.first.answered_by)
+        values = (one.value for one in self.answers if one.question == self.first.answered_by)
         # Of those that were given equally often the first comes first.
-        most = Counter(text for value in given if (text := completion_of(value))).most_common(2)
-        line = _completed(asked_line(self.first), most[0][0]) if most else self.first.line
+        most = Counter(text for value in values if (text := completion_of(value))).most_common(2)
+        line = _completed(line_without_answer(self.first), most[0][0]) if most else self.first.line
         extra = self.first.extra | ({"further_rows": self.further} if self.further else {})
         is_tied = len(most) > 1 and most[0][1] == most[1][1]
         return replace(self.first, line=line, extra=extra, answers=tuple(self.answers), answered_by=""), is_tied
@@ -243,7 +251,7 @@ class Joined:
 
 def key_of(draft: ConvertedRow) -> bytes:
     """Return what rows about the same record have in common."""
-    return canonical(asked_line(draft))
+    return canonical(line_without_answer(draft))
 
 
 def answers_of(pairs: Iterable[tuple[str, Json]], annotator: str, at: str = "", form: str = "") -> list[GivenAnswer]:
@@ -297,7 +305,7 @@ def _studio(row: Row, mapping: Mapping[str, str]) -> Task:
     return Task(row["data"], row.get("id"), answers, left, [notes], "/data")
 
 
-def _own(row: Row) -> Row:
+def _task_fields(row: Row) -> Row:
     """Return what a row of JSON-MIN says before its annotation: the fields of the task, and the answers."""
     names = list(row)
     end = next((names.index(name) for name in ("annotator", "annotation_id") if name in names), 0)
@@ -308,18 +316,20 @@ def _annotation(row: Row, question: str) -> Task:
     """Return what a row of JSON-MIN says: before its annotation come the fields of the task, and the answers."""
     if not _is_studio(row):
         raise RowError("no task of Label Studio")
-    names, own = list(row), list(_own(row))
+    names, task_fields = list(row), list(_task_fields(row))
     # Where the id is not between them, only what reads like a question is known to be asked about.
-    begin = names.index("id") if "id" in names[1 : len(own) + 1] else 0
-    asked = names[:begin] or [question if question in own else question_of([_own(row)])]
-    given = [name for name in own if name not in asked]
+    begin = names.index("id") if "id" in names[1 : len(task_fields) + 1] else 0
+    question_fields = names[:begin] or [question if question in task_fields else question_of([_task_fields(row)])]
+    answer_fields = [name for name in task_fields if name not in question_fields]
     at = str(row.get("updated_at") or row.get("created_at") or "")
-    answers = answers_of([(name, _said(row[name], "text")) for name in given], _annotator(row.get("annotator")), at)
+    answers = answers_of(
+        [(name, _said(row[name], "text")) for name in answer_fields], _annotator(row.get("annotator")), at
+    )
     if not answers:
         raise RowError("the annotation holds no answer")
-    left = {name: row[name] for name in names if name not in own and name not in ("id", "annotator")}
-    shown = {name: row[name] for name in asked if name in row}
-    return Task(shown, row.get("id"), answers, left, given, about={"annotator": _WHO})
+    left = {name: row[name] for name in names if name not in task_fields and name not in ("id", "annotator")}
+    shown = {name: row[name] for name in question_fields if name in row}
+    return Task(shown, row.get("id"), answers, left, answer_fields, other_columns={"annotator": _ANNOTATORS})
 
 
 def _said(value: Json, key: str) -> Json:
@@ -341,7 +351,7 @@ def _annotator(value: Json) -> str:
 @annotation_tool(
     "label-studio",
     _studio,
-    asked_in=lambda rows: question_of([_own(row) for row in rows if all(name in row for name in _FLAT)]),
+    find_question=lambda rows: question_of([_task_fields(row) for row in rows if all(name in row for name in _FLAT)]),
     fits=_is_studio,
     samples=[
         {"id": 1, "data": {"text": "Where is my card?"}, "predictions": [], "annotations": [
@@ -356,7 +366,7 @@ def label_studio() -> None:
 
 _RESPONSES = ".responses"
 # What stands beside the fields of a record, in one form or the other.
-_ABOUT = ("responses", "suggestions", "metadata", "vectors", "status", "_server_id", "id", "external_id")
+_BESIDE_FIELDS = ("responses", "suggestions", "metadata", "vectors", "status", "_server_id", "id", "external_id")
 _OLD = ("user_id", "value", "status")
 
 
@@ -382,14 +392,14 @@ def _argilla(row: Row, _mapping: Mapping[str, str]) -> Task:
         shown, place = row["fields"], "/fields"
         left = {name: value for name, value in row.items() if name not in ("fields", "responses", "id")}
         if isinstance(responses, dict):
-            given = [(str(name), part) for name, parts in responses.items() for part in as_list(parts)]
+            pairs = [(str(name), part) for name, parts in responses.items() for part in as_list(parts)]
         else:
-            given = [(str(part.get("question_name", "")), part) for part in responses if isinstance(part, dict)]
+            pairs = [(str(part.get("question_name", "")), part) for part in responses if isinstance(part, dict)]
     else:
-        shown, left, given, columns = _argilla_columns(row)
+        shown, left, pairs, columns = _argilla_columns(row)
     answers: list[GivenAnswer] = []
     others: list[Json] = []
-    for question, part in ((question, part) for question, part in given if isinstance(part, dict)):
+    for question, part in ((question, part) for question, part in pairs if isinstance(part, dict)):
         if part.get("status", "submitted") == "submitted":
             annotator = part.get("user_id") or part.get("user")
             answers += answers_of([(question, part.get("value"))], str(annotator or "argilla"))
@@ -405,27 +415,27 @@ def _argilla_columns(row: Row) -> tuple[Row, Row, list[tuple[str, Json]], list[s
     """Return the fields of a row of columns, all else that it says, the responses, and the columns of these."""
     new = [name.removesuffix(_RESPONSES) for name in row if name.endswith(_RESPONSES)]
     old = [] if new else _old_questions(row)
-    given: list[tuple[str, Json]] = []
+    pairs: list[tuple[str, Json]] = []
     for question in new:
         values, users, states = (
             as_list(row.get(f"{question}{_RESPONSES}{part}")) for part in ("", ".users", ".status")
         )
         for value, user, status in zip_longest(values, users[: len(values)], states[: len(values)]):
-            given.append((question, {"value": value, "user_id": user, "status": status or "submitted"}))
+            pairs.append((question, {"value": value, "user_id": user, "status": status or "submitted"}))
     for question in old:
         value = row[question]
         if isinstance(value, dict):
             lists = [part if isinstance(part, list) else [part] for part in (value.get(key) for key in _OLD)]
             value = [dict(zip(_OLD, parts, strict=False)) for parts in zip(*lists, strict=False)]
-        given += [(question, part) for part in as_list(value)]
-    asked = new or old
-    about = [
+        pairs += [(question, part) for part in as_list(value)]
+    questions = new or old
+    beside = [
         name for name in row
-        if name in _ABOUT or any(name.startswith((f"{one}.", f"{one}-suggestion")) for one in asked)
+        if name in _BESIDE_FIELDS or any(name.startswith((f"{one}.", f"{one}-suggestion")) for one in questions)
     ]  # fmt: skip
-    shown = {name: value for name, value in row.items() if name not in about and name not in asked}
-    left = {name: row[name] for name in about if _RESPONSES not in name and name not in ("id", "external_id")}
-    return shown, left, given, [*old, *(name for name in about if _RESPONSES in name)]
+    shown = {name: value for name, value in row.items() if name not in beside and name not in questions}
+    left = {name: row[name] for name in beside if _RESPONSES not in name and name not in ("id", "external_id")}
+    return shown, left, pairs, [*old, *(name for name in beside if _RESPONSES in name)]
 
 
 @annotation_tool(
@@ -447,13 +457,15 @@ def argilla() -> None:
 
 
 _MARKS = ("_input_hash", "_task_hash", "_view_id", "_annotator_id", "_session_id")
-_TAKEN = ("response", "completion", "output", "label", "accept")
+_ANSWER_FIELDS = ("response", "completion", "output", "label", "accept")
 # What a row says about how it was shown.
-_SHOWN = ("answer", "options", "spans", "tokens")
+_DISPLAY_FIELDS = ("answer", "options", "spans", "tokens")
 
 
 def _is_prodigy(row: Row) -> bool:
-    return row.get("answer") in ("accept", "reject", "ignore") and any(name in row for name in (*_MARKS, *_TAKEN))
+    return row.get("answer") in ("accept", "reject", "ignore") and any(
+        name in row for name in (*_MARKS, *_ANSWER_FIELDS)
+    )
 
 
 def _prodigy(row: Row, _mapping: Mapping[str, str]) -> Task:
@@ -461,13 +473,13 @@ def _prodigy(row: Row, _mapping: Mapping[str, str]) -> Task:
         raise RowError(f"its annotator has said {row.get('answer')!r}")
     annotator = str(row.get("_annotator_id") or row.get("_session_id") or "prodigy")
     pairs = [("choice" if name == "accept" else name, row[name]) for name in ("label", "accept") if name in row]
-    marks = {name: value for name, value in row.items() if name.startswith("_") or name in _SHOWN}
+    marks = {name: value for name, value in row.items() if name.startswith("_") or name in _DISPLAY_FIELDS}
     shown = {name: value for name, value in row.items() if name not in marks and name not in ("label", "accept")}
     used = ("answer", "_annotator_id", "_timestamp")
     left = {name: value for name, value in marks.items() if name not in used}
     answers = answers_of(pairs, annotator, _time_of(row.get("_timestamp")))
-    name, about = "id" if "id" in row else "_input_hash", dict.fromkeys(("_annotator_id", "_session_id"), _WHO)
-    return Task(shown, row.get(name), answers, left, ["label", "accept"], about=about | {name: "id"})
+    name, others = "id" if "id" in row else "_input_hash", dict.fromkeys(("_annotator_id", "_session_id"), _ANNOTATORS)
+    return Task(shown, row.get(name), answers, left, ["label", "accept"], other_columns=others | {name: "id"})
 
 
 def _time_of(moment: Json) -> str:

@@ -12,7 +12,7 @@ from curate.formats.importers._reading import (
     as_list,
     drafted,
     is_messages,
-    is_own,
+    is_our_export,
     is_turn,
     read_messages,
     read_turns,
@@ -28,7 +28,7 @@ _TALK = {"messages": "messages", "tools": "tools"}
 
 @importer(
     "openai",
-    fits=lambda row: is_messages(row.get("messages")) and not reference_of(row) and not is_own(row),
+    fits=lambda row: is_messages(row.get("messages")) and not reference_of(row) and not is_our_export(row),
     samples=[
         {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello.", "weight": 1}]},
         {"messages": [
@@ -75,9 +75,9 @@ def read_reference(row: Row, _mapping: Mapping[str, str]) -> ConvertedRow:
         raise RowError("it has no reference answer, or its last message is an answer itself")
     messages, is_exact = read_messages(row[talk], talk)
     answer = row[name] if isinstance(row[name], str) else rendered(row[name])
-    kept = ({} if is_exact else {talk: row[talk]}) | ({} if answer == row[name] else {name: row[name]})
+    originals = ({} if is_exact else {talk: row[talk]}) | ({} if answer == row[name] else {name: row[name]})
     said = {"messages": [*messages, {"role": "assistant", "content": answer}]}
-    return drafted("chat", row, said, {talk: "instruction", name: "output", "tools": "tools"}, kept)
+    return drafted("chat", row, said, {talk: "instruction", name: "output", "tools": "tools"}, originals)
 
 
 @importer(
@@ -103,10 +103,12 @@ def read_sharegpt(row: Row, _mapping: Mapping[str, str]) -> ConvertedRow:
     if row.get("system"):
         # ShareGPT has the system text beside the turns; as a turn it is not where it was.
         messages, is_exact = [{"role": "system", "content": row["system"]}, *messages], False
-    kept = {name: row[name] for name in ("system",) if name in row} | ({} if is_exact else {"conversations": turns})
+    originals = {name: row[name] for name in ("system",) if name in row} | (
+        {} if is_exact else {"conversations": turns}
+    )
     columns = {"conversations": "messages", "system": "system", "tools": "tools"}
     return drafted(
-        "chat", row, {"messages": messages}, columns, kept,
+        "chat", row, {"messages": messages}, columns, originals,
         spell_tools=lambda tools: rendered([tool["function"] for tool in tools]),
     )  # fmt: skip
 
@@ -151,8 +153,8 @@ def read_trl(row: Row, _mapping: Mapping[str, str]) -> ConvertedRow:
     answered, is_answer_exact = read_messages(completion, "completion")
     # From the joined messages alone nobody could tell where the prompt ended.
     is_exact = is_prompt_exact and is_answer_exact and [turn["role"] for turn in answered] == ["assistant"]
-    kept = {} if is_exact else {"prompt": prompt, "completion": completion}
-    return drafted("chat", row, {"messages": question + answered}, columns | {"tools": "tools"}, kept)
+    originals = {} if is_exact else {"prompt": prompt, "completion": completion}
+    return drafted("chat", row, {"messages": question + answered}, columns | {"tools": "tools"}, originals)
 
 
 _TREE_ROLES = {"prompter": "user", "assistant": "assistant", "user": "user", "human": "user", "system": "system"}

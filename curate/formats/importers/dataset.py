@@ -8,7 +8,7 @@ from pathlib import Path
 
 from curate.base.record import UNCATEGORISED, Json
 from curate.formats.importers import ConvertedRow, RowError, importer
-from curate.formats.importers._reading import answer_of, is_own, question_of, read_messages, read_tools, split_of
+from curate.formats.importers._reading import answer_of, is_our_export, question_of, read_messages, read_tools, split_of
 from curate.jsonl import JsonFault, strict_loads
 from curate.schema import load_shape
 
@@ -27,7 +27,7 @@ def _notices(path: Path, rows: Sequence[dict[str, Json]]) -> list[str]:
 
 @importer(
     "dataset",
-    fits=is_own,
+    fits=is_our_export,
     is_named_by_split=True,
     notices=_notices,
     samples=[
@@ -47,7 +47,7 @@ def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
 
     Clusters are found anew, and ``source`` and ``license`` go to ``meta``, where the next export looks for them.
     """
-    if not is_own(row):
+    if not is_our_export(row):
         raise RowError("it lacks a column that our exports have")
     own = _parsed(row["line"]) if isinstance(row.get("line"), str) else None
     if own is not None and load_shape(row["kind"]).is_valid(own):

@@ -37,19 +37,19 @@ def read_alpaca(row: Row, _mapping: Mapping[str, str]) -> ConvertedRow:
 
 def _alpaca_record(row: Row) -> ConvertedRow:
     texts = {name: row[name] for name in ("system", "instruction", "input", "output") if row.get(name) is not None}
-    kept = {name: row[name] for name in _ALPACA if name in row and row[name] is None}
+    originals = {name: row[name] for name in _ALPACA if name in row and row[name] is None}
     if not row.get("history"):
         if texts.get("system") == "":
-            kept["system"] = texts.pop("system")
-        kept |= {"history": row["history"]} if "history" in row else {}
-        return drafted("instruction", row, texts, _ALPACA, kept)
+            originals["system"] = texts.pop("system")
+        originals |= {"history": row["history"]} if "history" in row else {}
+        return drafted("instruction", row, texts, _ALPACA, originals)
     if not all(isinstance(text, str) for text in (row.get("instruction"), row.get("output"), *texts.values())):
         raise RowError("its instruction, input, output or system is not text")
     # The fields that the last turn joins, so that they can be told apart again.
-    kept |= {name: row[name] for name in ("input", "system") if name in row and (name == "input" or not row[name])}
-    kept |= {"instruction": row["instruction"]} if row.get("input") else {}
+    originals |= {name: row[name] for name in ("input", "system") if name in row and (name == "input" or not row[name])}
+    originals |= {"instruction": row["instruction"]} if row.get("input") else {}
     messages = conversation(texts, earlier_turns(row["history"], "history"))
-    return drafted("chat", row, {"messages": messages}, _ALPACA, kept)
+    return drafted("chat", row, {"messages": messages}, _ALPACA, originals)
 
 
 def _is_task(row: Row) -> bool:

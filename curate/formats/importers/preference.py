@@ -31,7 +31,7 @@ _GOOD, _BAD = frozenset({"true", "1", "good", "yes", "accept"}), frozenset({"fal
 _ASK = {"role": "user", "content": "Say hi."}
 
 
-def _asked(row: dict[str, Json], prefix: Sequence[dict[str, Json]]) -> tuple[dict[str, Json], dict[str, str]]:
+def _prompt_fields(row: dict[str, Json], prefix: Sequence[dict[str, Json]]) -> tuple[dict[str, Json], dict[str, str]]:
     """Return what is asked, as a line has it, and the columns that say it: ``prefix`` where both answers begin with it.
 
     Raises:
@@ -62,9 +62,12 @@ def _asked(row: dict[str, Json], prefix: Sequence[dict[str, Json]]) -> tuple[dic
 
 
 def _drafted(
-    row: dict[str, Json], said: Mapping[str, Json], columns: Mapping[str, str], kept: Mapping[str, Json] | None = None
+    row: dict[str, Json],
+    said: Mapping[str, Json],
+    columns: Mapping[str, str],
+    originals: Mapping[str, Json] | None = None,
 ) -> ConvertedRow:
-    return drafted("preference", row, said, {**columns, "tools": "tools"}, kept)
+    return drafted("preference", row, said, {**columns, "tools": "tools"}, originals)
 
 
 def _is_answer(value: Json) -> bool:
@@ -104,10 +107,10 @@ def _pair_line(row: dict[str, Json]) -> ConvertedRow:
         )
         if not num_shared:
             raise RowError("'chosen' and 'rejected' are conversations that do not begin alike")
-    asked, columns = _asked(row, chosen[:num_shared])
+    prompt, columns = _prompt_fields(row, chosen[:num_shared])
     pair = {"chosen": answer_of(chosen[num_shared:]), "rejected": answer_of(rejected[num_shared:])}
     before = "prompt and " if num_shared else ""
-    return _drafted(row, asked | pair, {**columns, **{name: f"{before}{name} answer" for name in pair}})
+    return _drafted(row, prompt | pair, {**columns, **{name: f"{before}{name} answer" for name in pair}})
 
 
 def _verdict(row: dict[str, Json]) -> str:
@@ -150,10 +153,10 @@ def read_liked(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRo
         before, turns = turns[:-1], turns[-1:]
     if turns[-1]["role"] != "assistant" or (name in _PROMPTS and not before):
         raise RowError(f"{name!r} does not end with a question and an answer")
-    asked, columns = _asked(row, before)
+    prompt, columns = _prompt_fields(row, before)
     judged = {"completion": answer_of(turns), "liked": spelled_value(row[verdict]) in _GOOD}
     said = "prompt and completion" if before else "completion"
-    return _drafted(row, asked | judged, {**columns, name: said, verdict: "liked"})
+    return _drafted(row, prompt | judged, {**columns, name: said, verdict: "liked"})
 
 
 def _rated_list(row: dict[str, Json]) -> str:
@@ -192,9 +195,9 @@ def read_rated(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRo
         answer = {"content": item[said], "rating": item[rating]}
         answers.append(answer | ({"model": item["model"]} if isinstance(item.get("model"), str) else {}))
         more.append({key: value for key, value in item.items() if key not in (said, rating, "model")})
-    asked, columns = _asked(row, ())
-    kept = {name: more} if any(more) else {}
-    return _drafted(row, asked | {"answers": answers}, {**columns, name: "answers"}, kept)
+    prompt, columns = _prompt_fields(row, ())
+    originals = {name: more} if any(more) else {}
+    return _drafted(row, prompt | {"answers": answers}, {**columns, name: "answers"}, originals)
 
 
 _OPENAI = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
@@ -211,12 +214,12 @@ _OPENAI = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
 )  # fmt: skip
 def read_openai(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
     """OpenAI preference rows: input, preferred_output and non_preferred_output."""
-    asked = row.get("input")
-    if not isinstance(asked, dict):
-        raise RowError(f"'input' is {json_name(asked)}, not an object")
+    source = row.get("input")
+    if not isinstance(source, dict):
+        raise RowError(f"'input' is {json_name(source)}, not an object")
     rest = {_OPENAI.get(key, key): value for key, value in row.items() if key != "input"}
-    more = {key: value for key, value in asked.items() if key not in ("messages", "tools") and is_filled(value)}
-    tools = {"tools": asked["tools"]} if is_filled(asked.get("tools")) else {}
-    draft = _pair_line({**rest, **tools, "messages": asked.get("messages")})
+    more = {key: value for key, value in source.items() if key not in ("messages", "tools") and is_filled(value)}
+    tools = {"tools": source["tools"]} if is_filled(source.get("tools")) else {}
+    draft = _pair_line({**rest, **tools, "messages": source.get("messages")})
     columns = {**_OPENAI, "input": "prompt"}
     return ConvertedRow(draft.kind, draft.line, draft.extra | ({"input": more} if more else {}), columns=columns)

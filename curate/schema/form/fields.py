@@ -44,7 +44,7 @@ class Field:
     is_present: bool = False
     is_required: bool = False
     is_nullable: bool = False
-    is_known: bool = True
+    is_in_schema: bool = True
     """Whether the schema names the key."""
     fixed: str = ""
     """Why it cannot be changed here; empty where it can."""
@@ -208,7 +208,7 @@ class FieldReader:
         return {name: part for name, part in parts.items() if part is not NOTHING}
 
     def _field(
-        self, schema: Json, parts: Parts, value: Json, *, is_required: bool, name: str = "", is_known: bool = True
+        self, schema: Json, parts: Parts, value: Json, *, is_required: bool, name: str = "", is_in_schema: bool = True
     ) -> Field:
         """Return the field of ``value``; `NOTHING` is a key that is not there."""
         pointer, rules = pointer_of(parts), self.rules(schema)
@@ -228,7 +228,7 @@ class FieldReader:
             fields = tuple(
                 self._field(
                     part, (*parts, key), value.get(key, NOTHING), name=key, is_required=key in rules.required,
-                    is_known=key in rules.properties,
+                    is_in_schema=key in rules.properties,
                 )
                 for key, part in schemas.items()
             )  # fmt: skip
@@ -239,7 +239,7 @@ class FieldReader:
             )
         texts = (rules.notes.get(note) or "" for note in ("title", "description"))
         return Field(
-            pointer, name, kind, value, is_present, is_required, rules.allows_null(), is_known,
+            pointer, name, kind, value, is_present, is_required, rules.allows_null(), is_in_schema,
             fixed=self._fixed.get(pointer, ""), help=": ".join(filter(None, map(str, texts))),
             placeholder=_placeholder(rules), bounds=_bounds(rules, options),
             options=tuple(options or ()) if kind in ("choice", "constant") else (), fields=fields,

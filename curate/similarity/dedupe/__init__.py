@@ -39,7 +39,7 @@ from curate.similarity.dedupe.results import (
     method_of,
 )
 from curate.similarity.dedupe.shingles import FIELDS, Cut, Field, Starmap, distinct, ends_of, is_head, ranges, templates
-from curate.similarity.kept import kept
+from curate.similarity.result_cache import cached
 
 # A passage in more different prompts than this is a template.
 MAX_PROMPTS = 5
@@ -67,7 +67,7 @@ def find(
     return _resolve(
         corpus.ids,
         method,
-        kept(folder, "duplicates", about, lambda: _compare(corpus, method, starmap, watch)),
+        cached(folder, "duplicates", about, lambda: _compare(corpus, method, starmap, watch)),
         np.arange(len(corpus)) if order is None else order,
         wanted,
     )

@@ -109,7 +109,7 @@ def compare_once(
     # Both need numpy.
     import numpy as np
 
-    from curate.similarity.kept import kept
+    from curate.similarity.result_cache import cached
 
     def make() -> dict[str, Any]:
         results = [
@@ -123,7 +123,7 @@ def compare_once(
     return [
         Leaks([_restored(corpus.records, leak) for leak in leaks], num_exam, num_pool, num_templates)
         for num_exam, num_pool, num_templates, leaks in orjson.loads(
-            kept(folder, "leaks", about, make)["results"].tobytes()
+            cached(folder, "leaks", about, make)["results"].tobytes()
         )
     ]
 

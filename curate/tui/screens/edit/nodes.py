@@ -158,7 +158,7 @@ class Leaf(Node):
             yield editor_of(self.field, self.form.text(self.field))
             return
         star = " *" if self.field.is_required else ""
-        name = safe_text(self.field.name, _NAME - len(star), style="" if self.field.is_known else "warn")
+        name = safe_text(self.field.name, _NAME - len(star), style="" if self.field.is_in_schema else "warn")
         yield Static(Text.assemble(name, (star, "accent")), classes="name")
         yield editor_of(self.field, self.form.text(self.field))
 

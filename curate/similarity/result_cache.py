@@ -28,7 +28,7 @@ _MOST, _MOST_BYTES = 12, 1 << 32
 Arrays = Mapping[str, NDArray[Any]]
 
 
-def kept(folder: Path | None, name: str, about: tuple[object, ...], make: Callable[[], Arrays]) -> Arrays:
+def cached(folder: Path | None, name: str, about: tuple[object, ...], make: Callable[[], Arrays]) -> Arrays:
     """Return the arrays that an earlier call ``about`` the same has left in ``folder``, else what ``make`` returns.
 
     Without a folder, or when it cannot be written to, they are computed each time.
