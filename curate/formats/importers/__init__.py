@@ -342,10 +342,10 @@ def encoding_hint(path: Path) -> str:
     # The last character may be cut off.
     decoders = {name: codecs.getincrementaldecoder(name)("replace").decode for name in _GUESSES}
     texts = {name: text for name, decode in decoders.items() if "\ufffd" not in (text := decode(head))}
-    words = {name: word[0][:20] for name, text in texts.items() if (word := _FOREIGN.search(text))}
-    options = " or ".join(f"--encoding {name} ({word})" for name, word in words.items()) or "--encoding NAME"
+    words = ((name, _FOREIGN.search(text)) for name, text in texts.items())
+    options = " or ".join(f"--encoding {name} ({word[0][:20]})" for name, word in words if word)
     # Where other rows are UTF-8 beyond ASCII, an encoding for the whole file would spoil those.
-    return f"Correct the rows that are not UTF-8; where none is, add the encoding in which words are right: {options}"
+    return f"Correct the rows that are not UTF-8; where none is, add the encoding in which words are right: {options or '--encoding NAME'}"
 
 
 def jsonable(values: dict[str, Any], number: int, split: str = "") -> SourceRow | Rejected:
