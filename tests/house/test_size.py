@@ -33,7 +33,7 @@ CEILINGS = {
     "curate/base": Size(13_338, 9_430, 0),
     "curate/checks": Size(59_042, 39_409, 594),
     "curate/cli": Size(53_191, 37_312, 0),
-    "curate/formats": Size(63_795, 44_276, 0),
+    "curate/formats": Size(63_795, 44_271, 0),
     "curate/jsonl": Size(9_746, 6_963, 0),
     "curate/project": Size(80_981, 55_296, 0),
     "curate/scale": Size(3_415, 2_271, 0),

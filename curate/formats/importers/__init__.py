@@ -345,8 +345,10 @@ def encoding_hint(path: Path) -> str:
     words = ((name, _FOREIGN.search(text)) for name, text in texts.items())
     options = " or ".join(f"--encoding {name} ({word[0][:20]})" for name, word in words if word)
     # Where other rows are UTF-8 beyond ASCII, an encoding for the whole file would spoil those.
-    advice = "Correct the rows that are not UTF-8; where none is, add the encoding in which words are right"
-    return f"{advice}: {options or '--encoding NAME'}"
+    return (
+        "Correct the rows that are not UTF-8; where none is, add the encoding in which words are right: "
+        f"{options or '--encoding NAME'}"
+    )
 
 
 def jsonable(values: dict[str, Any], number: int, split: str = "") -> SourceRow | Rejected:
