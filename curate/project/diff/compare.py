@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 
 import orjson
 
@@ -115,7 +116,10 @@ def compare(before: Sequence[VersionRecord], after: Sequence[VersionRecord]) -> 
 
 
 def field_changes(before: Json, after: Json, path: tuple[str | int, ...] = ()) -> Iterator[FieldChange]:
-    """Yield the places at which two values differ: in objects by key, in lists of as many objects one by one."""
+    """Yield the places at which two values differ: in objects by key, in lists of objects item by item.
+
+    What is gone has the place that it had before.
+    """
     if isinstance(before, dict) and isinstance(after, dict):
         for key in dict.fromkeys([*before, *after]):
             pointer = pointer_of((*path, key))
@@ -125,9 +129,15 @@ def field_changes(before: Json, after: Json, path: tuple[str | int, ...] = ()) -
                 yield FieldChange(pointer, before=before[key], is_gone=True)
             else:
                 yield from field_changes(before[key], after[key], (*path, key))
-    elif _is_object_list(before) and _is_object_list(after) and len(before) == len(after):
-        for number, (old, new) in enumerate(zip(before, after, strict=True)):
-            yield from field_changes(old, new, (*path, number))
+    elif _is_object_list(before) and _is_object_list(after):
+        old_items, new_items = ([_spelled(item) for item in items] for items in (before, after))
+        for _, a, b, c, d in SequenceMatcher(None, old_items, new_items, autojunk=False).get_opcodes():
+            for old, new in zip(range(a, b), range(c, d), strict=False):
+                yield from field_changes(before[old], after[new], (*path, new))
+            for number in range(a + d - c, b):
+                yield FieldChange(pointer_of((*path, number)), before=before[number], is_gone=True)
+            for number in range(c + b - a, d):
+                yield FieldChange(pointer_of((*path, number)), after=after[number], is_new=True)
     elif _spelled(before) != _spelled(after):
         yield FieldChange(pointer_of(path), before, after)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Literal, cast
 
 from rich.console import Console
@@ -14,8 +13,7 @@ from textual.events import Resize
 from textual.message import Message
 
 from curate.base.record import Json, Source, canonical, trace_of
-from curate.jsonl import pointer_of
-from curate.project.diff import FieldChange, field_changes, field_lines
+from curate.project.diff import field_changes, field_lines
 from curate.schema import Shape
 from curate.schema.form import json_text
 from curate.schema.view import PART_JOINT, REASONING, at, prompt_messages, said_in, spoken_turns
@@ -214,7 +212,7 @@ def difference(before: Json, after: Json, width: int, *, is_new: bool) -> Text:
     text = Text.assemble(("DIFF vs saved", "strong"), "\n")
     if is_new:
         return text.append("a new record; nothing is saved yet\n", "muted")
-    lines = [line for change in _changes(before, after) for line in field_lines(change, width, show_values=True)]
+    lines = [line for change in field_changes(before, after) for line in field_lines(change, width, show_values=True)]
     for line in lines[:_MOST_LINES]:
         text.append_text(safe_text(line.removeprefix("  ")))
         text.append("\n")
@@ -223,30 +221,6 @@ def difference(before: Json, after: Json, width: int, *, is_new: bool) -> Text:
     if len(lines) > _MOST_LINES:
         text.append(f"{len(lines) - _MOST_LINES:,} more lines\n", "muted")
     return text
-
-
-# Yield the paths at which two lines differ; of a list that has grown or shrunk, the items that came or went.
-def _changes(before: Json, after: Json, path: tuple[str | int, ...] = ()) -> Iterator[FieldChange]:
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in (key for key in before if key in after):
-            yield from _changes(before[key], after[key], (*path, key))
-        gone = {key: part for key, part in before.items() if key not in after}
-        come = {key: part for key, part in after.items() if key not in before}
-        yield from field_changes(gone, come, path)
-    elif isinstance(before, list) and isinstance(after, list) and len(before) != len(after):
-        old, new = [canonical(item) for item in before], [canonical(item) for item in after]
-        for what, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-            if what == "equal":
-                continue
-            num_pairs = min(b - a, d - c)
-            for number in range(num_pairs):
-                yield from _changes(before[a + number], after[c + number], (*path, c + number))
-            for number in range(a + num_pairs, b):
-                yield FieldChange(pointer_of((*path, number)), before=before[number], is_gone=True)
-            for number in range(c + num_pairs, d):
-                yield FieldChange(pointer_of((*path, number)), after=after[number], is_new=True)
-    else:
-        yield from field_changes(before, after, path)
 
 
 def _chat(turns: Sequence[tuple[str, str]]) -> Text:
