@@ -33,9 +33,15 @@ def offer_remedies(app: HostApp, project: Project, finding: Finding, done: Calla
         if remedies:
             app.ask_with(Remedies(finding, remedies), take)
         else:
-            app.tell("This is not about one record.", "warn", "enter on it goes to what it is about.")
+            more = "enter on it goes to what it is about." if finding.line else finding.fix or of_all(finding)
+            app.tell("This is not about one record.", "warn", more)
 
     app.background(partial(remedies_of, project, finding), ask, group="remedies.show")
+
+
+def of_all(finding: Finding) -> str:
+    """Return what tells what can be done about a finding of all records together, for which there is no key."""
+    return f"No key settles it: `curate rule {finding.code}` says what can be done."
 
 
 class Remedies(ModalScreen[Remedy | None]):

@@ -521,6 +521,23 @@ def test_what_is_about_no_single_record_has_no_remedies_and_excuses_nobody(make_
 
 
 @pytest.mark.ci
+def test_what_is_about_all_records_offers_no_idle_key(make_workspace, make_app, drive, settled, screen_text):
+    app = make_app(make_workspace([{"id": "a", "instruction": "Ask.", "output": "Tell."}], "[categories.billing]\n"))
+
+    async def story(pilot):
+        screen = await opened(pilot, settled)
+        await to_finding(pilot, screen, settled, "P502", "")
+        await until(pilot, lambda: "curate rule P502" in screen_text(app))
+        assert "f says" not in screen_text(app)
+        for key in ("f", "enter"):
+            await pilot.press(key)
+            await until(pilot, lambda: "`curate rule P502` says" in app.message.plain)
+            app.clear_message()
+
+    drive(app, story)
+
+
+@pytest.mark.ci
 def test_one_file_keeps_excuses_in_its_lines_and_no_baseline(tmp_path, monkeypatch, drive, settled):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     path = tmp_path / "one.jsonl"

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 FEW = 20_000  # Records up to which Home itself looks for errors and repeats; with more, `r` does.
 _MOST_ACTS = 8
-_MOST_STEPS = 9
 _MOST_RUNS = 3
 
 
@@ -50,9 +49,9 @@ go, labels come, it is split, a model is trained on it, and its answers are comp
                 "Step",
                 show=number == 1,
                 id=f"home.step_{number}",
-                key_display=f"1-{_MOST_STEPS}",
+                key_display=f"1-{rendering.MOST_STEPS}",
             )
-            for number in range(1, _MOST_STEPS + 1)
+            for number in range(1, rendering.MOST_STEPS + 1)
         ),
         Binding("n", "begin('first')", "New record", id="home.new"),
         Binding("i", "begin('import')", "Import", id="home.import"),

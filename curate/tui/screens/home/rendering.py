@@ -29,6 +29,7 @@ _DONE = {
     "propose": "had a model propose for", "reject": "rejected what models proposed for",
 }  # fmt: skip
 _FIRST_NUMBER = 8  # Of what is not done: the stages have the numbers before it.
+MOST_STEPS = 9  # That have a key; enter does for the others.
 _BAR = 16
 _THOUSANDS = 10_000
 _STATUSES = (
@@ -89,7 +90,7 @@ def step_rows(snapshot: HomeView, width: int) -> list[tuple[str, ...]]:
 
     def add(number: int, name: str, sign: str, text: str) -> None:
         first, *rest = wrap(text, max(3, width), subsequent_indent="  ") or [""]
-        rows.append((str(number), name, sign, first, str(number)))
+        rows.append((str(number) if number <= MOST_STEPS else "", name, sign, first, str(number)))
         rows.extend(("", "", "", more, str(number)) for more in rest)
 
     for number, stage in enumerate(snapshot.stages, 1):

@@ -27,7 +27,7 @@ from curate.sessions.remedies import change_lines, excuse
 from curate.tui.border import dotted
 from curate.tui.chrome import TitleRule
 from curate.tui.frame_table import FrameTable
-from curate.tui.remedies import offer_remedies
+from curate.tui.remedies import of_all, offer_remedies
 from curate.tui.screen import ProjectScreen
 from curate.tui.screens.validate.rendering import (
     KEY,
@@ -243,6 +243,8 @@ record of a finding; a line that is no record yet is opened too, and saved into 
     def _fix_text(self, finding: Finding) -> str:
         fix = self.problem_list.mending(finding)
         if fix is None:
+            if not self.problem_list.is_of_record(finding):
+                return "" if finding.fix or finding.line else of_all(finding)
             return "" if finding.fix else "No fix. enter edits the record, f says what else can be done."
         if not fix.changes:
             return "The schema does not allow the fix: edit the record (enter)."
@@ -288,7 +290,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
                 self.app.go("edit", **opening, listing=self)
             else:
                 what = f"the whole file {finding.file}" if finding.file else "all records together"
-                self.tell(f"{finding.code} is about {what}: {finding.message}", "warn", finding.fix)
+                self.tell(f"{finding.code} is about {what}: {finding.message}", "warn", finding.fix or of_all(finding))
 
     # What is done.
 
