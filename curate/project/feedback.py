@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from hashlib import sha256
-from itertools import chain
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Literal, TypeVar
@@ -78,9 +77,14 @@ class Results:
     outcomes: list[Outcomes]
 
     @property
+    def headline(self) -> Mapping[str, Json]:
+        """The part of the report on the split whose verdicts count."""
+        return split_of(self.report, self.report["headline"])
+
+    @property
     def categories(self) -> list[Mapping[str, Json]]:
-        """The categories of the split whose verdicts count."""
-        return self.categories_of(self.report["headline"])
+        """The categories of that split."""
+        return [*self.headline.get("categories", ())]
 
     def categories_of(self, split: str) -> list[Mapping[str, Json]]:
         """Return the categories of one split, none where nothing of it was measured."""
@@ -88,13 +92,13 @@ class Results:
 
     @property
     def unscored(self) -> list[Mapping[str, Json]]:
-        """The categories of that split without figures, as too few of their records could be scored."""
-        return [*split_of(self.report, self.report["headline"]).get("unscored", ())]
+        """The categories of the headline without figures, as too few of their records could be scored."""
+        return [*self.headline.get("unscored", ())]
 
     @property
     def macro(self) -> Mapping[str, Json] | None:
-        """Their mean, None where nothing is scored."""
-        return split_of(self.report, self.report["headline"]).get("macro")
+        """The mean of its categories, None where nothing is scored."""
+        return self.headline.get("macro")
 
     @property
     def tables(self) -> list[Mapping[str, Json]]:
@@ -384,14 +388,16 @@ def _badness(outcome: Outcomes) -> tuple[float, float]:
 
 def render_scores(results: Results) -> list[str]:
     """Return the tables of the report, and what it says beside them."""
+
+    def wrapped(texts: Iterable[str]) -> list[str]:
+        return [line for text in texts for line in wrap(console.visible(text), console.width(), break_on_hyphens=False)]
+
     lines = []
     for table in results.tables:
         lines += [console.one_line(table["title"])] * bool(table["title"])
         lines += ["  ".join(row).rstrip() for row in grid(table, console.width())] if table["rows"] else []
-        prose = map(console.visible, (*table["sentences"], *table["code"]))
-        lines += chain.from_iterable(wrap(text, console.width(), break_on_hyphens=False) for text in prose)
-    notes = (f"note: {console.visible(note)}" for note in (*results.report["notes"], *results.report["remarks"]))
-    return [*lines, *chain.from_iterable(wrap(text, console.width(), break_on_hyphens=False) for text in notes)]
+        lines += wrapped((*table["sentences"], *table["code"]))
+    return lines + wrapped(f"note: {note}" for note in (*results.report["notes"], *results.report["remarks"]))
 
 
 def render_records(data: ProjectData, results: Results, *, per_category: int = 3) -> Iterator[str]:
@@ -403,8 +409,6 @@ def render_records(data: ProjectData, results: Results, *, per_category: int = 3
         yield f"worst in {console.one_line(category, 40)} (validation):"
         for bad in outcomes:
             yield from _render_bad(bad)
-    if not all(outcome.digest for outcome in results.outcomes):
-        yield "note: an earlier version made the run, so that nobody can tell which records have changed since"
     page = results.folder / PAGE_FILE
     if page.is_file():
         yield f"report: {console.visible(str(page))}"

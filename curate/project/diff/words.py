@@ -82,7 +82,7 @@ def pieces_of(change: FieldChange) -> list[Piece]:
         return [("added", text_of(change.after))]
     if change.is_gone:
         return [("removed", text_of(change.before))]
-    if any(isinstance(change.before, kind) and isinstance(change.after, kind) for kind in (str, list)):
+    if isinstance(change.before, str | list) and type(change.before) is type(change.after):
         return word_changes(text_of(change.before), text_of(change.after))
     return [("removed", text_of(change.before)), ("added", text_of(change.after))]
 
@@ -267,7 +267,8 @@ def _summary(difference: VersionDiff, before: str, after: str) -> str:
     ]
     if difference.changes:
         lines += ["", f"| category | {' | '.join(COUNTS)} |", f"|---|{'---:|' * len(COUNTS)}"]
-        lines += [_comment_row(_name(name), counts) for name, counts in difference.rows(_COMMENT_CATEGORIES)]
+        rows = (_row(_name(name), counts) for name, counts in difference.rows(_COMMENT_CATEGORIES))
+        lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
@@ -283,10 +284,6 @@ def _not_approved(difference: VersionDiff) -> str:
         lines.append(f"- {rest:,} more; see `curate list --where status:waiting`")
     title = f"Not approved: {len(names):,}, of which {num_changed:,} differ"
     return f"\n<details>\n<summary>{title}</summary>\n\n" + "\n".join(lines) + f"\n{_CLOSE}"
-
-
-def _comment_row(name: str, counts: dict[str, int]) -> str:
-    return f"| {name} | {' | '.join(f'{counts[key]:,}' for key in COUNTS)} |"
 
 
 def _block(change: RecordChange, *, show_values: bool) -> str:

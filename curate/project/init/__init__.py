@@ -40,7 +40,7 @@ from curate.formats.importers.mapping import guess
 from curate.formats.importers.preference import COMPLETIONS, VERDICT_COLUMNS
 from curate.formats.intake import DATA_FOLDER, Intake, take_in
 from curate.formats.taken_ids import TakenIds
-from curate.jsonl import Entry, read_entries
+from curate.jsonl import Entry, pointer_of, read_entries
 from curate.project.claim import claimed
 from curate.project.data import load_data
 from curate.project.given_answers import mark_written, questions_in, save_answers
@@ -168,7 +168,6 @@ def infer_schema(files: Sequence[Path], options: ReadOptions) -> dict[str, Json]
     builder = SchemaBuilder(schema_uri="https://json-schema.org/draft/2020-12/schema")
     examples: list[Json] = []
     mapped: dict[str, str] = {}
-    signatures: set[Hashable] = set()
     for path in files:
         plan = options.plan(path, "mapping", is_for_training=False)
         columns = {} if options.mapping else _compared(plan.sample)
@@ -177,11 +176,7 @@ def infer_schema(files: Sequence[Path], options: ReadOptions) -> dict[str, Json]
             plan = options.plan(path, "mapping")
             columns = _question_and_answer(plan, options)
         for value in _rows(plan):
-            # What is of types that were there before adds nothing, and the builder is slow.
-            signature = _signature(value)
-            if signature not in signatures:
-                signatures.add(signature)
-                builder.add_object(value)
+            builder.add_object(value)
             examples = examples or [value]
         if mapped and columns != mapped:
             message = (
@@ -260,7 +255,7 @@ def _view(mapped: Mapping[str, str], properties: Mapping[str, Json]) -> dict[str
 
 
 def _pointer(column: str) -> str:
-    return column if column.startswith("/") else "/" + column.replace("~", "~0").replace("/", "~1")
+    return column if column.startswith("/") else pointer_of([column])
 
 
 def _rows(plan: ImportPlan) -> Iterator[dict[str, Json]]:
@@ -268,15 +263,6 @@ def _rows(plan: ImportPlan) -> Iterator[dict[str, Json]]:
     for row in plan.container.rows(plan.path):
         if isinstance(row, SourceRow) and not plan.selection.excluded_by(row.value):
             yield row.value
-
-
-def _signature(value: Json) -> Hashable:
-    """Return the types of a value, of its keys and of its elements: all that a schema is inferred from."""
-    if isinstance(value, dict):
-        return tuple((key, _signature(part)) for key, part in value.items())
-    if isinstance(value, list):
-        return frozenset(map(_signature, value))
-    return type(value).__name__
 
 
 def schema_bytes(schema: Mapping[str, Json]) -> bytes:
@@ -540,4 +526,4 @@ def _completions(records: Iterable[Record]) -> tuple[dict[str, list[str]], Count
     return texts, num_calls
 
 
-__all__ = ["NewWorkspace", "guess_scorer", "make_workspace", "settings_text"]
+__all__ = ["guess_scorer", "settings_text"]

@@ -62,7 +62,11 @@ def settings_text(
         document.add(
             tomlkit.comment("The categories found in the data, each with a guess at its metric: look them through.")
         )
-        document.add("categories", _categories(categories, options or {}))
+        about = {name: {"options": of} for name, of in (options or {}).items()}
+        document.add(
+            "categories",
+            tomlkit.item({name: {"scorer": scorer, **about.get(name, {})} for name, scorer in categories.items()}),
+        )
     else:
         for line in _NO_CATEGORIES:
             document.add(tomlkit.comment(line))
@@ -86,16 +90,3 @@ def _section(own: Any, values: Mapping[str, Json], notes: Mapping[str, str]) -> 
             value = inline
         table.add(part.name, tomlkit.item(list(value) if isinstance(value, tuple) else value))
     return table
-
-
-def _categories(categories: Mapping[str, str], options: Mapping[str, Mapping[str, Json]]) -> Table:
-    parent = tomlkit.table(is_super_table=True)
-    for name, scorer in categories.items():
-        table = tomlkit.table()
-        table.add("scorer", scorer)
-        if name in options:
-            inline = tomlkit.inline_table()
-            inline.update(options[name])
-            table.add("options", inline)
-        parent.add(name, table)
-    return parent
