@@ -37,7 +37,7 @@ ROOMS = {
     "curate/similarity/dedupe/shingles": "columns: texts, words, keys",
     "curate/similarity/dedupe/words": "columns: texts, words, keys",
     "curate/similarity/dedupe/columns": "the record cache",
-    "curate/base/packs": "the record cache",
+    "curate/checks/runner/column_cache": "the record cache",
     "curate/checks/runner/table": "the record cache",
     "curate/checks/runner/parts": "the record cache",
     "curate/project/records": "the record cache",

@@ -275,18 +275,9 @@ def is_segment_open(path: Path) -> bool:
     Raises:
         OSError: the file is gone, or may not be read.
     """
-    return is_locked(path, fcntl.LOCK_SH)
-
-
-def is_locked(path: Path, lock: int) -> bool:
-    """Whether somebody's lock of the file ``path`` keeps ``lock``, of `fcntl`, away, or may.
-
-    Raises:
-        OSError: the file is gone, or may not be read.
-    """
     handle = open_descriptor(path)
     try:
-        fcntl.flock(handle, lock | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
     finally:

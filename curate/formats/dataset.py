@@ -9,24 +9,20 @@ import hashlib
 import re
 import shutil
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from curate.base.file_guard import MOST_DOCUMENT, SETTLED, FileGuardError, hint_of, open_file, read_file, stamp_of
-from curate.base.record import SPLITS, UNCATEGORISED, CurateError, Example, Json, Record, Split, canonical, trace_of
+from curate.base.file_guard import MOST_DOCUMENT, FileGuardError, hint_of, open_file, read_file
+from curate.base.record import SPLITS, UNCATEGORISED, CurateError, Example, Json, Record, Split, trace_of
 from curate.base.storage import AtomicFile, make_folder, publish_folder, write_atomic
 from curate.formats.row_file import Row, RowFile
-
-if TYPE_CHECKING:
-    from curate.base.packs import Pack
 
 FILE_NAME = "manifest.json"
 DROPPED = "dropped"
@@ -285,8 +281,8 @@ def latest(datasets: Path) -> Path | None:
     return versions[max(versions)] if versions else None
 
 
-def read_pins(folder: Path, pack: Pack | None = None) -> dict[str, Split]:
-    """Return the split of every record in the dataset ``folder``; files that ``pack`` knows are not read again.
+def read_pins(folder: Path) -> dict[str, Split]:
+    """Return the split of every record in the dataset ``folder``.
 
     Raises:
         CurateError: E911 when a file does not match the manifest; E915 without a manifest.
@@ -297,7 +293,7 @@ def read_pins(folder: Path, pack: Pack | None = None) -> dict[str, Split]:
         path = folder / f"{name}.jsonl"
         entry = manifest.files.get(path.name)
         # A split that holds for good is read only from a file that nobody has edited.
-        ids = _ids_of(path, entry, pack) if entry else None
+        ids = _ids_of(path, entry) if entry else None
         if ids is None:
             hint = "Restore the file, or delete the whole folder to give its split up."
             raise CurateError("E911 dataset-changed", f"{path} does not match {folder / FILE_NAME}", hint)
@@ -305,15 +301,10 @@ def read_pins(folder: Path, pack: Pack | None = None) -> dict[str, Split]:
     return pins
 
 
-def _ids_of(path: Path, entry: FileEntry, pack: Pack | None) -> list[str] | None:
+def _ids_of(path: Path, entry: FileEntry) -> list[str] | None:
     """Return the ids in a file of a dataset, in order; None where it is not what the manifest says."""
-    digest, ids, begun_at = hashlib.sha256(), list[str](), time.time_ns()
+    digest, ids = hashlib.sha256(), list[str]()
     try:
-        stamp = stamp_of(path, path.name)
-        key = hashlib.blake2b(canonical([*stamp, entry.sha256]), digest_size=16, person=b"pins").digest()
-        if pack and (known := pack.get(key)):
-            known_ids: list[str] = known.about["ids"]
-            return known_ids
         with open_file(path, most=entry.bytes) as file:
             while lines := file.readlines(_BLOCK):
                 digest.update(b"".join(lines))
@@ -323,15 +314,7 @@ def _ids_of(path: Path, entry: FileEntry, pack: Pack | None) -> list[str] | None
         raise CurateError("E911 dataset-changed", f"{path}: {error}", hint) from error
     except (FileNotFoundError, ValueError, LookupError, TypeError):
         return None
-    if digest.hexdigest() != entry.sha256:
-        return None
-    # What was written just now can be written again within the tick of a clock.
-    if pack and max(stamp[2:4]) < begun_at - SETTLED and stamp_of(path, path.name) == stamp:
-        import numpy as np
-
-        with suppress(OSError):
-            pack.append(key, {"ids": ids}, {}, np.zeros(0, np.uint64))
-    return ids
+    return ids if digest.hexdigest() == entry.sha256 else None
 
 
 def _id_in(line: bytes) -> str:

@@ -7,7 +7,6 @@ from curate.jsonl.disguise import packed_as
 from curate.jsonl.faults import FAULTS, FaultRule, JsonFault, fault_finding
 from curate.jsonl.reader import (
     Entry,
-    RawBlock,
     RawLine,
     Reader,
     Span,

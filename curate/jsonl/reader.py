@@ -11,11 +11,9 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
-from zlib import crc32
 
 from curate.base.console import one_line, spelled
 from curate.base.file_guard import FileGuardError, open_descriptor
@@ -27,9 +25,6 @@ from curate.jsonl.strict import strict_loads
 # A longer line is no record but a file without line ends, and would fill the memory.
 MAX_LINE = 16 * 1024 * 1024
 _PIECE = 1024 * 1024
-# Bytes of a block of lines, and how far from the least its end is on average.
-_LEAST, _MOST, _FURTHER = 512 * 1024, 2048 * 1024, 256 * 1024
-_CHANCE = 2**32 // _FURTHER
 # Longer ones come from merges within merges; those of the last row are of Jujutsu.
 _MARKER = re.compile(
     rb"(?:<{7,32}|\|{7,32}|>{7,32})(?: .*)?|={7,32}(?: .*)?|(?:%{7,32}|\+{7,32}|-{7,32}|\\{7,32}) .*", re.DOTALL
@@ -63,10 +58,9 @@ RawLine = tuple[int, int, bytes, bool]
 
 @dataclass(frozen=True)
 class RawBlock:
-    """Neighbouring lines that have not been parsed yet, cut from their file by what they say.
+    """Neighbouring lines that have not been parsed yet.
 
-    A line that is added or changed leaves the other blocks of the file as they are, so that what is known of those can
-    be kept. Every line ends in a newline but, unless ``is_ended``, the last one of a file.
+    Every line ends in a newline but, unless ``is_ended``, the last one of a file.
     """
 
     number: int
@@ -89,14 +83,6 @@ class RawBlock:
     def num_lines(self) -> int:
         """Number of lines."""
         return self.whole.count(b"\n") + (not self.is_ended)
-
-    @cached_property
-    def key(self) -> bytes:
-        """A digest of 16 bytes of all that a block says by itself, wherever it stands."""
-        # Processors have instructions for SHA-256, and none for BLAKE2. Only a first line can have a byte order mark.
-        digest = sha256(self.whole)
-        digest.update(b"%d" % (self.number == 1))
-        return digest.digest()[:16]
 
     @cached_property
     def is_plain(self) -> bool:
@@ -263,7 +249,7 @@ def crlf_finding(file: str, first_line: int, num_lines: int) -> Finding:
 
 
 def spans(path: Path, size: int, *, root: Path | None = None, is_counted: bool = True) -> list[Span]:
-    """Cut a file between blocks into spans of about ``size`` bytes and count their lines.
+    """Cut a file at line ends into spans of about ``size`` bytes and count their lines.
 
     Without ``is_counted`` every first line is 1: a reader of the spans in turn can count along.
 
@@ -278,7 +264,7 @@ def spans(path: Path, size: int, *, root: Path | None = None, is_counted: bool =
             raise JsonFault("S124", "one document over many lines", 1)
         length = os.fstat(handle).st_size
         # A rest that is smaller than half a span belongs to the last one.
-        cuts = {_next_block(handle, start, length) for start in range(size, length - size // 2, size)}
+        cuts = {_next_line(handle, start, length) for start in range(size, length - size // 2, size)}
         parts, line = [], 1
         for start, end in pairwise(sorted({0, length} | cuts)):
             parts.append(Span(start, end, line))
@@ -321,51 +307,14 @@ def cut(read: Callable[[int, int], bytes], span: Span | None = None) -> Iterator
             yield offset, None, True
             offset, block, is_too_long = read_offset - len(block) + first, block[first:], False
         rest += block
-        while size := _cut(rest):
+        if size := rest.rfind(b"\n") + 1:
             yield offset, rest[:size], True
             offset, rest = offset + size, rest[size:]
         if len(rest) > MAX_LINE:
             rest, is_too_long = b"", True
     # The last line may have no end.
-    if size := rest.rfind(b"\n") + 1:
-        yield offset, rest[:size], True
-        offset, rest = offset + size, rest[size:]
     if rest or is_too_long:
         yield offset, None if is_too_long else rest, False
-
-
-# Where a block ends depends on the line behind it and on little else: so it does not move when lines before it do
-# (Muthitacharoen et al. 2001, "A low-bandwidth network file system", https://doi.org/10.1145/502034.502052).
-def _cut(chunk: bytes) -> int:
-    """Return where the first block of some lines ends; 0 where more of them must be read to tell."""
-    if len(chunk) < _LEAST:
-        return 0
-    if cut := _border(chunk, chunk.find(b"\n", _LEAST) + 1):
-        return cut
-    if len(chunk) < _MOST:
-        return 0
-    # No line in reach begins a block: the last one that fits does, or the one behind a line longer than a block.
-    return chunk.rfind(b"\n", 0, _MOST) + 1 or chunk.find(b"\n") + 1
-
-
-def _border(chunk: bytes, start: int) -> int:
-    """Return the beginning of the first line from the one at ``start`` on that begins a block; 0 where none does."""
-    while 0 < start <= _MOST:
-        end = chunk.find(b"\n", start) + 1
-        if not end:
-            break
-        # A long line is as likely to begin one as the many short lines in its place.
-        if crc32(chunk[start:end]) < (end - start) * _CHANCE:
-            return start
-        start = end
-    return 0
-
-
-def _next_block(handle: int, offset: int, size: int) -> int:
-    """Return the first beginning of a block at or after ``offset``, or of a line where none is near."""
-    start = _next_line(handle, offset, size)
-    chunk = os.pread(handle, _MOST, start - 1)
-    return start - 1 + (_border(chunk, 1) or 1)
 
 
 def _next_line(handle: int, offset: int, size: int) -> int:

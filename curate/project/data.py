@@ -7,11 +7,10 @@ thread may go through it while `Project` takes the next decision.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from curate.base.console import spelled
 from curate.base.events import Drop, Event
@@ -30,15 +29,14 @@ from curate.schema import Shape, load_shape
 from curate.schema.settings import ADDED, FILE_NAME, Settings, read_settings
 
 if TYPE_CHECKING:
-    from curate.base.packs import Pack
+    from curate.checks.runner.column_cache import ColumnCache
     from curate.checks.runner.parts import Progress
     from curate.checks.runner.table import RecordTable
     from curate.formats.dataset import Manifest
     from curate.project.records import LazyStates
-    from curate.similarity.dedupe.columns import ColumnCache
 
 _FOLDER = Path(".curate")
-_COLUMNS = _FOLDER / "cache" / "records"
+_COLUMNS = _FOLDER / "cache"
 DATASETS = "dataset"
 RUNS = "runs"
 FILES_CHANGED = "E974 files-changed"
@@ -94,8 +92,7 @@ class ProjectData:
         Raises:
             CurateError: E914 when its folder lies elsewhere; E904 and E914 as `files`.
         """
-        cache = self.cache_of(self.matching_files())
-        return replace(cache, is_whole=True) if cache else None
+        return self.cache_of(self.matching_files())
 
     def cache_of(self, files: Sequence[Path]) -> ColumnCache | None:
         """Return where the columns of the records in ``files`` are kept, as `cache`; not all need be the workspace's.
@@ -188,12 +185,7 @@ class ProjectData:
         from curate.formats.dataset import read_pins
 
         folder = self.latest_dataset()
-        return read_pins(folder, self._opened_cache()) if folder else {}
-
-    def _opened_cache(self) -> Pack | None:
-        with suppress(CurateError):
-            return self.cache.opened() if self.cache else None
-        return None
+        return read_pins(folder) if folder else {}
 
     def state(self, name: str) -> RecordState | None:
         """Return one record with what was decided on it, None where there is none."""
@@ -269,10 +261,8 @@ class ProjectData:
         """
         return self.read_table() if self.cache or self.lines.table is not None else None
 
-    def read_table(self, on_progress: Progress | None = None, *, has_tokens: bool = False) -> RecordTable:
+    def read_table(self, on_progress: Progress | None = None) -> RecordTable:
         """Return the records as their lines have them, by column, read from the cache or anew.
-
-        With ``has_tokens`` the words of the cache are looked at as well, which may be damaged.
 
         Raises:
             CurateError: as `read`; E970 when a worker is killed; E974 when the files change while they are read.
@@ -282,8 +272,7 @@ class ProjectData:
 
         files, known = self.matching_files(), self.lines.table
         if known is None or known.stamps != files_as_they_are(files, self.root):
-            options: dict[str, Any] = {"root": self.root, "on_progress": on_progress, "has_tokens": has_tokens}
-            known = read_table(files, self.shape, self.cache, **options)
+            known = read_table(files, self.shape, self.cache, root=self.root, on_progress=on_progress)
             self.lines.table = known
         return known
 
@@ -330,7 +319,7 @@ def column_cache(root: Path, shape: Shape) -> ColumnCache | None:
     None where it cannot, or where that folder leads elsewhere: then they are held in memory.
     """
     # It needs numpy.
-    from curate.similarity.dedupe.columns import cache_in
+    from curate.checks.runner.column_cache import cache_in
 
     try:
         inside(root, root / _COLUMNS)

@@ -120,13 +120,13 @@ class Records(Sequence[Record]):
     @property
     def splits(self) -> list[Split | None]:
         """The split that each is in by its line or a decision."""
-        texts: list[Any] = [split or None for split in self._table.splits.texts()] if self._table is not None else []
+        texts: list[Any] = [split or None for split in self._table.splits.to_list()] if self._table is not None else []
         return [texts[row] if row >= 0 else self._own[-1 - row].split for row in self._rows.tolist()]
 
     @property
     def categories(self) -> list[str]:
         """The category of each."""
-        texts = self._table.categories.texts() if self._table is not None else []
+        texts = self._table.categories.to_list() if self._table is not None else []
         return [texts[row] if row >= 0 else self._own[-1 - row].category for row in self._rows.tolist()]
 
     @property
@@ -203,20 +203,20 @@ class Records(Sequence[Record]):
         digest = sha256(self._rows.tobytes())
         for record in self._own:
             digest.update(canonical([record.id, record.data, [dict(message) for message in record.messages]]) + b"\n")
-        for key, rows in self._table.blocks() if self._table is not None else ():
-            digest.update(key + b"%d" % len(rows))
+        digest.update(canonical(self._table.digests() if self._table is not None else []))
         return digest.hexdigest()
 
     def corpus(self) -> Corpus:
         """Return the records as `curate.similarity.dedupe` compares them.
 
         Raises:
-            CurateError: E906 when what the cache held was damaged; it is made anew the next time.
+            CurateError: E974 when the cache is gone and a file has changed since.
         """
         if self._table is None:
             return gather(self)
         own, table = gather(self._own), self._table
-        tokens, begin = table.tokens_with(own.tokens)
+        tokens = table.tokens(own.tokens)
+        begin = len(tokens) - len(own.tokens)
         merged = self._column(table.keys, np.concatenate(own.columns, axis=1))
         keys = Keys(*map(np.ascontiguousarray, np.split(merged, len(Keys._fields), axis=1)))
         return Corpus(self.ids, keys, self._column(table.bounds, own.bounds + begin), tokens)

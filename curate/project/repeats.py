@@ -10,7 +10,6 @@ from pathlib import Path
 
 from curate.base.events import Drop
 from curate.base.file_guard import inside
-from curate.base.packs import release_pages
 from curate.base.record import CurateError, Split
 from curate.base.storage import make_cache
 from curate.checks.runner import num_bytes
@@ -80,7 +79,7 @@ def find_repeats(
     num = num_bytes(data.files())
     folder = result_folder(data.root, num if is_cached else 0)
     if data.cache:
-        data.read_table(partial(watch, "reading bytes") if watch else None, has_tokens=True)
+        data.read_table(partial(watch, "reading bytes") if watch else None)
     records, wanted = Records.of(data.records()), data.wanted()
     held_out, dataset = read_held_out(data.root), data.pins()
     # A copy of a text that is held out goes where that goes, and comes after the record that was there first.
@@ -96,7 +95,6 @@ def find_repeats(
     corpus = records.corpus()
     watch = watch or (lambda _stage, _done, _total: None)
     duplicates = find(corpus, method, folder=folder, watch=watch, order=order, wanted=wanted)
-    release_pages(corpus.tokens)
     return WorkspaceRepeats(records.take(order), duplicates, pins, wanted)
 
 

@@ -12,7 +12,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from threading import local
@@ -20,14 +20,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
+import polars as pl
 
 from curate.base import console
 from curate.base.file_guard import stamp_of
-from curate.base.packs import MemoryPack, PackItem
 from curate.base.record import CurateError
 from curate.base.storage import WRITE_FAILED, remove_folder, write_atomic
+from curate.checks.runner.column_cache import FileColumns, FileSummary
 from curate.checks.runner.examine import Examiner
-from curate.checks.runner.file_parts import FileParts
 from curate.checks.runner.parallel import num_bytes, tasks_of
 from curate.checks.runner.parts import file_name, read_parts
 from curate.checks.runner.results import ExaminerSpec, SpanResult
@@ -39,7 +39,6 @@ from curate.scale.cluster import NATIVE, WorkerCluster
 from curate.schema import Shape
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe import Watch, find
-from curate.similarity.dedupe.columns import ColumnCache
 from curate.similarity.dedupe.results import Duplicates, method_of
 
 PARQUET = ".parquet"
@@ -232,28 +231,21 @@ def find_on(
         CurateError: E904 for a file that is missing; E906 when ``scratch`` cannot hold it; E969 when a worker is lost;
             E974 when files change while they are read.
     """
-    read = {path: FileParts(stamp_of(path, file_name(path, None))) for path in files}
-    num = num_bytes(list(read))
-    pack = ColumnCache(scratch / "records").opened()
-    tasks = spans_on(cluster, list(read), None)
+    stamps = {path: stamp_of(path, file_name(path, None)) for path in files}
+    parts: dict[Path, list[tuple[pl.DataFrame, FileSummary]]] = {path: [] for path in stamps}
+    num = num_bytes(list(stamps))
+    tasks = spans_on(cluster, list(stamps), None)
     is_apart = num >= _READ_APART_BYTES * cluster.num_workers
-    results = cluster.starmap(partial(_read, shape), tasks, is_apart=is_apart)
-    for done, ((path, _), (parts, entries)) in enumerate(zip(tasks, results, strict=True), start=1):
-        read[path].extend(parts)
-        try:
-            for entry in entries:
-                if entry[0] not in pack:
-                    pack.append(*entry)
-        except OSError as error:
-            raise CurateError(WRITE_FAILED, f"{pack.folder}: {error.strerror or error}") from error
+    results = cluster.starmap(partial(read_parts, shape, None), tasks, is_apart=is_apart)
+    for done, ((path, _), part) in enumerate(zip(tasks, results, strict=True), start=1):
+        parts[path].append(part)
         watch("reading parts", done, len(tasks))
-    table = RecordTable(pack, shape, None, [(path, read[path]) for path in files])
+    read = {path: FileColumns.joined(some, stamps[path]) for path, some in parts.items()}
+    table = RecordTable(shape, None, [(path, read[path]) for path in files])
     table.require_current()
     corpus = Records([], table, np.arange(len(table))).corpus()
+    # Workers map them from a file.
+    if len(corpus.tokens):
+        write_atomic(scratch / "tokens", [corpus.tokens.tobytes()])
+        corpus = replace(corpus, tokens=np.memmap(scratch / "tokens", np.uint64, "r"))
     return Scaled(table, find(corpus, method_of(settings), starmap=cluster.starmap, watch=watch))
-
-
-def _read(shape: Shape, path: Path, span: Span | None) -> tuple[FileParts, list[PackItem]]:
-    """Return the blocks of a span, and their columns as a pack takes them: one in a file is the driver's alone."""
-    pack = MemoryPack()
-    return read_parts(path, span, shape, None, pack), list(pack.items())

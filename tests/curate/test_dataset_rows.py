@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -15,15 +14,14 @@ import numpy as np
 import orjson
 import pytest
 
-from curate.base.packs import Pack
 from curate.base.record import SPLITS, UNCATEGORISED, CurateError, Exit, Record, Source, source_of
+from curate.checks.runner.column_cache import cache_in
 from curate.checks.runner.table import read_table
 from curate.formats.dataset import Dropped, read_manifest, read_pins, row_of, write_dataset
 from curate.formats.row_file import RowFile, RowSpool
 from curate.project.publish import export_dataset
 from curate.project.records import Records
 from curate.schema import load_shape
-from curate.similarity.dedupe.columns import cache_in
 from curate.similarity.leaks.reading import read_any
 from tests.curate.watched import Watch
 
@@ -281,21 +279,3 @@ def test_pins_are_read_only_from_rows(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(CurateError) as caught:
         read_pins(made.path)
     assert caught.value.code == "E911 dataset-changed"
-
-
-def test_a_dataset_is_read_once_and_again_when_it_was_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    watch, pack = Watch(), Pack(tmp_path / "pack")
-    rows = [(SPLITS[number % 3], watch.row(id=f"r{number}", text="x")) for number in range(9)]
-    wanted = {row["id"]: split for split, row in rows}
-    folder = write_dataset(tmp_path / "dataset", iter(rows), (), lambda: ABOUT).path
-    # What was written just now could be written again within a tick of the clock.
-    time.sleep(0.15)
-    assert read_pins(folder, pack) == wanted
-    with monkeypatch.context() as patch:
-        patch.setattr("curate.formats.dataset._id_in", None)
-        assert read_pins(folder, pack) == wanted
-    path = folder / "train.jsonl"
-    path.chmod(0o644)
-    path.write_bytes(path.read_bytes().replace(b"r0", b"r9"))
-    with pytest.raises(CurateError, match="does not match"):
-        read_pins(folder, pack)

@@ -36,7 +36,6 @@ ELSEWHERE = {
     "curate/scale/__init__.py": "Parquet shards that a person names, after a look at their kind",
     "curate/schema/shape.py": "schemas that ship with us",
     "curate/base/registry.py": "what installed packages say of themselves",
-    "curate/base/packs.py": "a cache that only we write, after the guard has opened it",
     "curate/base/storage.py": "writing",
     "curate/sessions/problem_search.py": "standard output",
     "curate/project/claim.py": "a lock",

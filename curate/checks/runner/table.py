@@ -5,54 +5,39 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
-from hashlib import blake2b
-from itertools import pairwise, repeat
-from operator import attrgetter
+from itertools import groupby, pairwise, repeat
+from operator import itemgetter
 from pathlib import Path
 from threading import Lock
 from typing import Any
 from weakref import finalize
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from orjson import JSONDecodeError, loads
 
 from curate.base.console import one_line
 from curate.base.file_guard import FileGuardError, files_changed, open_descriptor, stamp_of
 from curate.base.hashing import Hashes, Indices
-from curate.base.packs import MemoryPack, Pack
 from curate.base.record import CurateError, Example, Finding, Json, Line, Record, Source
-from curate.base.storage import WRITE_FAILED, remove_folder
+from curate.checks.runner.column_cache import CacheDamageError, ColumnCache, FileColumns
 from curate.checks.runner.examine import BLOCKS_FROM, violations
-from curate.checks.runner.file_parts import FileParts, file_key, keep_parts, known_parts
 from curate.checks.runner.names import UniqueNames
 from curate.checks.runner.parallel import num_bytes
-from curate.checks.runner.parts import Progress, file_name, read_all
-from curate.jsonl import Entry, JsonFault, RawBlock, Reader, crlf_finding, strict_loads
+from curate.checks.runner.parts import LineValues, Progress, file_name, read_all
+from curate.jsonl import Entry, JsonFault, Reader, crlf_finding, strict_loads
 from curate.schema import Shape
 from curate.schema.view import LineTexts
 from curate.similarity.dedupe.blocks import every, plain_pairs
-from curate.similarity.dedupe.columns import (
-    BlockColumns,
-    Coded,
-    ColumnCache,
-    Part,
-    restored,
-)
+from curate.similarity.dedupe.columns import BOUNDS, KEYS, SCHEMA, flat
 
-# Blocks whose columns are joined first.
-_BLOCKS = 64
-_EMPTY: dict[str, NDArray[Any]] = {
-    **dict.fromkeys(("lines", "offsets", "lengths", "num_chars", "num_bytes"), np.zeros(0, np.int64)),
-    "keys": np.zeros((0, 10), np.uint64),
-    "bounds": np.zeros((0, 5), np.int64),
-}
 # Record files that are held open.
 _MAX_OPEN = 64
-# Bytes between two lines that are read with them.
-_GAP = 4096
+# Bytes between two lines that are read with them, and of lines that are read together.
+_GAP, _PIECE = 4096, 1 << 20
 
 
 class RecordTable:
@@ -60,49 +45,42 @@ class RecordTable:
 
     def __init__(
         self,
-        pack: Pack | MemoryPack,
         shape: Shape,
         root: Path | None,
-        files: Sequence[tuple[Path, FileParts]],
+        files: Sequence[tuple[Path, FileColumns]],
+        cache: ColumnCache | None = None,
+        values: Mapping[Path, LineValues] | None = None,
     ) -> None:
-        """Take the columns of the blocks of ``files`` from ``pack``.
-
-        Raises:
-            CurateError: E906 when one of them is not whole.
-        """
+        """Take the columns of ``files``; tokens that they lack are in ``cache``, and objects of lines in ``values``."""
         self.shape, self.root = shape, root
         self.remarks: list[str] = []
         """What a person should know, such as that nothing could be kept."""
-        self.pack, self._files = pack, files
+        self._files, self._cache = files, cache
         self.file_names = [file_name(path, root) for path, _ in files]
         self.stamps = [of_file.stamp for _, of_file in files]
-        # Files of the same content have the same.
-        self._parts = parts = [part for _, of_file in files for part in of_file.parts]
-        values_by_key = pack.values if isinstance(pack, MemoryPack) else None
-        self._values = None if values_by_key is None else [value for part in parts for value in values_by_key[part.key]]
-        gathered = _gathered(pack, parts)
-        counts = np.array(gathered.counts, np.int64)
-        is_unique = len(set(gathered.ids)) == len(gathered.ids)
-        self.ids = gathered.ids if is_unique else list(map(UniqueNames().name, gathered.ids))
+        self._values = None if values is None else [value for path, _ in files for value in values[path]]
+        frames = [pl.DataFrame(schema=SCHEMA), *(of_file.frame for _, of_file in files)]
+        frame = pl.concat([some.drop("tokens", strict=False) for some in frames])
+        ids = frame["id"].to_list()
+        self.ids: list[str] = ids if frame["id"].n_unique() == len(ids) else list(map(UniqueNames().name, ids))
         """Told apart as `UniqueNames` does."""
-        self.categories, self.splits, self.sources = (
-            Coded.joined(gathered.coded.get(name, [])) for name in ("categories", "splits", "sources")
+        self.categories, self.splits, self.sources = (frame[name] for name in ("category", "split", "source"))
+        self.files: Indices = np.repeat(np.arange(len(files)), [len(of_file.frame) for _, of_file in files])
+        self.lines, self.offsets, self.lengths, self.num_chars, self.num_bytes = (
+            frame[name].to_numpy() for name in ("line", "offset", "length", "num_chars", "num_bytes")
         )
-        column = {name: np.concatenate(pieces) for name, pieces in gathered.pieces.items()}
-        num_blocks = [len(of_file.parts) for _, of_file in files]
-        self.files = np.repeat(np.repeat(np.arange(len(files)), num_blocks), counts)
-        self.lines = column["lines"] + np.repeat(_of_parts(parts, "number"), counts)
-        self.offsets = column["offsets"] + np.repeat(_of_parts(parts, "offset"), counts)
-        self.lengths, self.num_chars, self.num_bytes = (column[name] for name in ("lengths", "num_chars", "num_bytes"))
-        self.keys: Hashes = column["keys"]
-        self.bounds: Indices = column["bounds"]
+        self.keys: Hashes = frame.select(KEYS).to_numpy(order="c")
+        ends = frame["num_tokens"].cum_sum().to_numpy()
+        self._num_tokens = int(ends[-1]) if len(ends) else 0
+        begins = ends - frame["num_tokens"].to_numpy()
+        self.bounds: Indices = frame.select(BOUNDS).to_numpy(order="c") + begins[:, None]
         """Where the words of each record are among `tokens`, [N, 5]."""
-        self._ends = np.cumsum(counts)
-        """The row behind the last one of each block."""
-        self._with_remarks = gathered.with_remarks
-        self.labels: dict[int, dict[str, Json]] = gathered.labels
+        labelled = frame["labels"].is_not_null().arg_true()
+        self.labels: dict[int, dict[str, Json]] = dict(
+            zip(labelled.to_list(), map(loads, frame["labels"].gather(labelled).to_list()), strict=True)
+        )
         """Of the rows that have any."""
-        self.num_lines = sum(of_file.num_lines for _, of_file in files)
+        self.num_lines = sum(of_file.about.num_lines for _, of_file in files)
         self._findings: list[Finding] | None = None
         self._handles: dict[int, int] = {}
         self._lock = Lock()
@@ -111,45 +89,51 @@ class RecordTable:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @cached_property
-    def tokens(self) -> Hashes:
-        """The words of all records, mapped from the cache.
+    def tokens(self, more: Hashes | None = None) -> Hashes:
+        """Return the words of all records, and ``more`` behind them.
 
         Raises:
-            CurateError: E906 when what was kept is not what was written.
+            CurateError: E974 when the cache is gone and a file has changed since.
         """
-        words = self.pack.words()
-        if not self.pack.are_whole(words, {part.key for part in self._parts}):
-            raise _damaged(self.pack)
-        return words
+        more = np.zeros(0, np.uint64) if more is None else more
+        tokens = np.empty(self._num_tokens + len(more), np.uint64)
+        low = 0
+        for number, (_, of_file) in enumerate(self._files):
+            begin = low
+            try:
+                for some in self._tokens_of(of_file):
+                    tokens[low : low + len(some)] = some
+                    low += len(some)
+            except CacheDamageError:
+                low = begin
+                for some in self._tokens_again(number):
+                    tokens[low : low + len(some)] = some
+                    low += len(some)
+        tokens[low:] = more
+        return tokens
 
-    def tokens_with(self, more: Hashes) -> tuple[Hashes, int]:
-        """Return `tokens`, ``more`` behind or among them, and where those begin.
+    def _tokens_of(self, of_file: FileColumns) -> Iterator[Hashes]:
+        if "tokens" in of_file.frame:
+            yield flat(of_file.frame)
+        else:
+            assert self._cache, "what is not held is kept"
+            yield from self._cache.tokens(of_file.stamp, len(of_file.frame))
 
-        Raises:
-            CurateError: as `tokens`.
-        """
-        tokens = self.tokens
-        if not len(more):
-            return tokens, 0
-        key = blake2b(more.tobytes(), digest_size=16, person=b"words").digest()
-        # In the file they take no memory; where they cannot be written, all are copied.
-        with suppress(OSError):
-            if key not in self.pack:
-                self.pack.append(key, {}, {}, more)
-            if entry := self.pack.get(key):
-                return self.pack.words(), entry.start
-        return np.concatenate([tokens, more]), len(tokens)
+    def _tokens_again(self, number: int) -> Iterator[Hashes]:
+        """Read the tokens of a file from its lines."""
+        self._require_current(number)
+        for _, (frame, _) in read_all([self._files[number][0]], self.shape, self.root, None, None):
+            yield flat(frame)
+        self._require_current(number)
+
+    def digests(self) -> list[tuple[str, int]]:
+        """Return a digest of what the lines of each file say, and its number of records."""
+        return [(of_file.about.digest, len(of_file.frame)) for _, of_file in self._files]
 
     @property
     def num_unread(self) -> int:
         """Lines that are no records."""
         return self.num_lines - len(self)
-
-    def blocks(self) -> Iterator[tuple[bytes, range]]:
-        """Yield the key of each block, and the rows of its records."""
-        for part, (begin, end) in zip(self._parts, pairwise([0, *self._ends.tolist()]), strict=True):
-            yield part.key, range(begin, end)
 
     def source(self, row: int) -> Source:
         """Return where a record stands."""
@@ -196,36 +180,27 @@ class RecordTable:
         return self._findings
 
     def _read_findings(self) -> Iterator[Finding]:
-        for number, (_, of_file) in enumerate(self._files):
-            findings = list(of_file.findings)
-            num_crlf = first_crlf = 0
-            for part in of_file.parts:
-                if part.key not in self._with_remarks:
-                    continue
-                block = _restored(self.pack, part.key)
-                findings += self._findings_in(number, part, block) if block.has_findings else ()
-                some, first = block.crlf
-                num_crlf, first_crlf = num_crlf + some, first_crlf or (part.number + first if some else 0)
-            # Those of the file as a whole come in the order in which they were found.
-            yield from findings if len(findings) == len(of_file.findings) else sorted(findings, key=attrgetter("line"))
-            if num_crlf:
-                yield crlf_finding(self.file_names[number], first_crlf, num_crlf)
+        for number, (path, of_file) in enumerate(self._files):
+            if not of_file.about.is_clean:
+                self._require_current(number)
+                yield from self._findings_in(path, number)
+                self._require_current(number)
 
-    def _findings_in(self, number: int, part: Part, block: BlockColumns) -> Iterator[Finding]:
-        whole = self._bytes(number, part.offset, part.size)
-        reader = Reader(self._files[number][0], name=self.file_names[number], root=self.root)
-        others = {part.number + row for row in block.others.tolist()}
-        for line in reader.lines_in(RawBlock(part.number, part.offset, whole)):
+    def _findings_in(self, path: Path, number: int) -> Iterator[Finding]:
+        reader = Reader(path, name=self.file_names[number], root=self.root)
+        known = {*self.lines[self.files == number].tolist()}
+        for line in reader.lines():
             if isinstance(line, Finding):
                 yield line
-            elif line[0] in others:
+            elif line[0] not in known:
                 value = reader.value(line)
                 if isinstance(value, Finding):
                     yield value
                 else:
-                    number_, offset, raw, _ = line
-                    entry = Entry(Line(Source(reader.name, number_), raw, offset), value)
-                    yield from violations(self.shape, entry)
+                    source = Source(reader.name, line[0])
+                    yield from violations(self.shape, Entry(Line(source, line[2], line[1]), value))
+        if reader.num_crlf:
+            yield crlf_finding(reader.name, reader.first_crlf, reader.num_crlf)
 
     def record(self, row: int) -> Record:
         """Return the record in the line of a row.
@@ -273,7 +248,7 @@ class RecordTable:
             map(Source, [names[file] for file in self.files[rows].tolist()], self.lines[rows].tolist()),
             values,
             *contents,
-            map(self.categories.names.__getitem__, self.categories.codes[rows].tolist()),
+            self.categories.gather(rows).to_list(),
             [meta or {} for meta in every(view, values, "meta")],
             [1.0 if weight is None else weight for weight in every(view, values, "weight")],
         )
@@ -319,14 +294,14 @@ class RecordTable:
         return value
 
     def spans(self, rows: Indices, gap: int = _GAP) -> Iterator[tuple[Indices, bytes]]:
-        """Yield ``rows`` that lie side by side in a block, with ``gap`` bytes between them at most, and those bytes.
+        """Yield ``rows`` that lie side by side in a file, with ``gap`` bytes between them at most, and those bytes.
 
         Raises:
             CurateError: as `record`.
         """
         begins, ends = self.offsets[rows], self.offsets[rows] + self.lengths[rows]
-        blocks, gaps = np.searchsorted(self._ends, rows, "right"), begins[1:] - ends[:-1]
-        is_apart = (np.diff(blocks) != 0) | (gaps < 0) | (gaps > gap)
+        gaps, is_other = begins[1:] - ends[:-1], np.diff(self.files[rows]) != 0
+        is_apart = is_other | (np.diff(begins // _PIECE) != 0) | (gaps < 0) | (gaps > gap)
         cuts = [0, *(np.flatnonzero(is_apart) + 1).tolist(), len(rows)]
         for low, high in pairwise(cuts) if len(rows) else ():
             begin = int(begins[low])
@@ -361,66 +336,9 @@ class RecordTable:
         return self._handles[number]
 
 
-@dataclass
-class _Gathered:
-    """The columns of many blocks: pieces of each, which are still to be joined."""
-
-    ids: list[str] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
-    """Records of each block."""
-    pieces: dict[str, list[NDArray[Any]]] = field(default_factory=dict)
-    coded: dict[str, list[Coded]] = field(default_factory=dict)
-    labels: dict[int, dict[str, Json]] = field(default_factory=dict)
-    with_remarks: set[bytes] = field(default_factory=set)
-    """Blocks of whose lines there is something to be said."""
-
-
-def _gathered(pack: Pack | MemoryPack, parts: Sequence[Part]) -> _Gathered:
-    """Read the columns of ``parts``."""
-    result = _Gathered(pieces={name: [empty] for name, empty in _EMPTY.items()})
-    # Some at a time: small arrays of all blocks between their ids would leave holes in the memory that nothing fits.
-    for low in range(0, len(parts), _BLOCKS):
-        some = parts[low : low + _BLOCKS]
-        blocks = [_restored(pack, part.key) for part in some]
-        result.with_remarks |= {
-            part.key for part, block in zip(some, blocks, strict=True) if block.has_findings or block.crlf[0]
-        }
-        for block in blocks:
-            result.labels |= {len(result.ids) + row: labels for row, labels in block.labels.items()}
-            result.ids += block.ids
-            result.counts.append(len(block))
-        for name, pieces in result.pieces.items():
-            pieces.append(np.concatenate([getattr(block, name) for block in blocks]))
-        for name in ("categories", "splits", "sources"):
-            joined = Coded.joined([getattr(block, name) for block in blocks])
-            result.coded.setdefault(name, []).append(joined)
-    return result
-
-
-def _of_parts(parts: Sequence[Part], name: str) -> Indices:
-    return np.array([getattr(part, name) for part in parts], np.int64)
-
-
 def _hashes_of(names: Sequence[str]) -> Hashes:
     """Return a hash of each name."""
-    # It brings polars with it.
-    import polars as pl
-
     return pl.Series(names, dtype=pl.String).hash(1).to_numpy()
-
-
-def _restored(pack: Pack | MemoryPack, key: bytes) -> BlockColumns:
-    entry = pack.get(key)
-    if entry is None:
-        raise _damaged(pack)
-    return restored(entry)
-
-
-def _damaged(pack: Pack | MemoryPack) -> CurateError:
-    assert isinstance(pack, Pack), "what is in memory is whole"
-    # Who has it open keeps it; for all others it is made anew.
-    remove_folder(pack.folder)
-    return CurateError(WRITE_FAILED, f"{pack.folder} is damaged", "Run it again: what is damaged is made anew.")
 
 
 def _close(handles: dict[int, int]) -> None:
@@ -435,55 +353,32 @@ def read_table(
     *,
     root: Path | None = None,
     on_progress: Progress | None = None,
-    has_tokens: bool = False,
 ) -> RecordTable:
-    """Return the records of ``files``; what ``cache`` holds of their lines is not read again.
+    """Return the records of ``files``; one whose columns are in ``cache`` is not read again.
 
-    Without a cache, or where it is damaged or cannot be written to, their columns are in memory. Whether its tokens are
-    damaged is looked at now with ``has_tokens``, else when they are asked for.
+    Without a cache, or where it cannot be written to, their columns are in memory.
 
     Raises:
         CurateError: E904 when a file is missing or may not be read; E905 when the schema has no ``x-record`` view; E970
             when a worker is killed; E974 when files change while they are read.
     """
-    try:
-        if cache:
-            table = _table(files, shape, cache, cache.opened(), root, on_progress)
-            if has_tokens:
-                _ = table.tokens
-            return table
-        remark = ""
-    except CurateError as error:
-        # The disk may be full: then what was read is read again, into memory.
-        if error.code != WRITE_FAILED:
-            raise
-        remark = f"what was read is not kept: {error.message}"
+    stamps = {path: stamp_of(path, file_name(path, root)) for path in files}
+    read = {path: known for path, stamp in stamps.items() if cache and (known := cache.get(stamp))}
+    unread = [path for path in stamps if path not in read]
     # Of much that cannot be kept only the columns are held.
     is_little = cache is None and num_bytes(files) < BLOCKS_FROM
-    table = _table(files, shape, cache, MemoryPack(has_values=is_little), root, on_progress)
-    table.remarks += [remark] if remark else []
-    return table
-
-
-def _table(
-    files: Sequence[Path],
-    shape: Shape,
-    cache: ColumnCache | None,
-    pack: Pack | MemoryPack,
-    root: Path | None,
-    on_progress: Progress | None,
-) -> RecordTable:
-    stamps = {path: stamp_of(path, file_name(path, root)) for path in files}
-    read = {path: known for path, stamp in stamps.items() if (known := known_parts(pack, stamp))}
-    unread = [path for path in stamps if path not in read]
-    if unread:
-        for path, part in read_all(unread, shape, root, pack, cache, on_progress):
-            read.setdefault(path, FileParts(stamps[path])).extend(part)
-    table = RecordTable(pack, shape, root, [(path, read[path]) for path in files])
+    values: dict[Path, LineValues] | None = {path: [] for path in unread} if is_little else None
+    remarks: list[str] = []
+    for path, parts in groupby(read_all(unread, shape, root, values, on_progress), key=itemgetter(0)):
+        columns = FileColumns.joined([part for _, part in parts], stamps[path])
+        try:
+            if cache and stamp_of(path, stamps[path][0]) == stamps[path] and cache.keep(columns):
+                columns = replace(columns, frame=columns.frame.drop("tokens"))
+        except CurateError as error:
+            # The disk may be full.
+            remarks = [f"what was read is not kept: {error.message}"]
+        read[path] = columns
+    table = RecordTable(shape, root, [(path, read[path]) for path in files], cache, values)
     table.require_current()
-    if cache and isinstance(pack, Pack):
-        for path in unread:
-            keep_parts(pack, read[path])
-        parts = [part.key for of_file in read.values() for part in of_file.parts]
-        cache.sweep(pack, [*map(file_key, table.stamps), *parts])
+    table.remarks += remarks
     return table

@@ -14,6 +14,7 @@ from platformdirs import user_cache_path
 
 from curate.base.record import CurateError, Record, Source
 from curate.checks.runner import num_bytes
+from curate.checks.runner.column_cache import ColumnCache, cache_in
 from curate.checks.runner.table import RecordTable, read_table
 from curate.project.data import FILES_CHANGED, ProjectData, column_cache
 from curate.project.loose import loose_shape, tell_of_lines
@@ -22,7 +23,6 @@ from curate.project.repeats import CACHED_FROM, find_repeats, result_folder
 from curate.schema import Shape
 from curate.schema.settings import FILE_NAME, DedupeSettings, root_of
 from curate.similarity.dedupe import Duplicates, Keep, Watch, find, method_of
-from curate.similarity.dedupe.columns import ColumnCache, cache_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def compare_files(files: list[Path], settings: DedupeSettings, watch: Watch, *, 
     """
     shape, num = loose_shape(files), num_bytes(files)
     cache, folder = _caches_for(files[0], shape, num) if is_cached and num >= CACHED_FROM else (None, None)
-    table = read_table(files, shape, cache, on_progress=partial(watch, "reading bytes"), has_tokens=True)
+    table = read_table(files, shape, cache, on_progress=partial(watch, "reading bytes"))
     num_findings = len(table.findings())
     records = _all_of(table)
     duplicates = find(records.corpus(), method_of(settings), folder=folder, watch=watch)
@@ -134,4 +134,4 @@ def _caches_for(path: Path, shape: Shape, num: int) -> tuple[ColumnCache | None,
     if root := root_of(path.resolve()):
         return column_cache(root, shape), result_folder(root, num)
     folder = user_cache_path("pairsmith")
-    return cache_in(folder / "records", shape), folder / "dedupe"
+    return cache_in(folder, shape), folder / "dedupe"

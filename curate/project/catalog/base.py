@@ -44,18 +44,16 @@ class Base:
     def frame(self) -> pl.DataFrame:
         """The columns of `SCHEMA` but the texts."""
         table = self.table
-        coded = {"category": table.categories, "split": table.splits}
-        columns = [pl.Series(name, column.names, pl.String).gather(column.codes) for name, column in coded.items()]
         files = pl.Series("file", table.file_names, pl.String).gather(table.files)
-        sources = pl.Series("source", table.sources.names, pl.String).gather(table.sources.codes)
         labels = {row: list(labelled(some, {})) for row, some in table.labels.items()}
         return pl.DataFrame(
             [
                 files,
                 pl.Series("line", table.lines, pl.UInt32),
-                *columns,
+                table.categories,
+                table.splits,
                 # Where a record names no source, its file is it.
-                sources.zip_with(sources != "", files).alias("source"),
+                table.sources.zip_with(table.sources != "", files).alias("source"),
                 pl.repeat(table.shape.kind, len(table), dtype=pl.String, eager=True).alias("kind"),
                 pl.Series("tokens", -(-table.num_bytes // 4), pl.UInt32),
                 labels_column(labels, len(table)),

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import Hashes, Indices, mix
-from curate.base.packs import releasing_pages
 from curate.similarity.dedupe.results import Method, Scores
 from curate.similarity.dedupe.shingles import (
     Cut,
@@ -216,7 +215,7 @@ def compare(spans: Spans, cut: Cut, left: Indices, right: Indices, starmap: Star
     """Return the exact Jaccard similarity of the shingles of the texts ``left[i]`` and ``right[i]``."""
     batches = by_batch(spans.lengths, left, right)
     scores = starmap(partial(_scores, cut), ((spans.take(rows), first, second) for rows, first, second in batches))
-    return np.concatenate([np.zeros(0), *releasing_pages(scores, spans.tokens)])
+    return np.concatenate([np.zeros(0), *scores])
 
 
 def by_batch(sizes: Indices, left: Indices, right: Indices) -> Iterator[tuple[Indices, Indices, Indices]]:

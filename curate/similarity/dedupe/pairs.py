@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import STEP, Hashes, Indices, mix
-from curate.base.packs import releasing_pages
 from curate.similarity.dedupe.corpus import Corpus
 from curate.similarity.dedupe.near import as_sets, by_batch, compare, num_shared
 from curate.similarity.dedupe.shingles import (
@@ -84,7 +83,7 @@ def verdicts(
     """Compare the records ``left[i]`` and ``right[i]``, a bounded number of them at a time."""
     batches = by_batch(sides.prompts.lengths + sides.completions.lengths, left, right)
     tasks = ((sides.take(rows), first, second) for rows, first, second in batches)
-    parts = releasing_pages(starmap(partial(_verdicts, rule), tasks), sides.prompts.tokens)
+    parts = starmap(partial(_verdicts, rule), tasks)
     nothing = (np.zeros(0, np.bool_),) * len(Verdicts._fields)
     return Verdicts(*(np.concatenate(flags) for flags in zip(nothing, *parts, strict=True)))
 

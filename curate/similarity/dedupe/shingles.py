@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import STEP, Hashes, Indices, mix
-from curate.base.packs import releasing_pages
 
 Field = Literal["record", "prompt", "completion"]
 FIELDS: tuple[Field, ...] = ("record", "prompt", "completion")
@@ -93,8 +92,8 @@ class Spans:
         return Ragged(np.asarray(tokens), ends_of(self.lengths))
 
     def blocks(self) -> Iterator[slice]:
-        """Yield the texts a bounded number of tokens at a time, and let go of those in a file meanwhile."""
-        yield from releasing_pages(blocks_of(self.lengths), self.tokens)
+        """Yield the texts a bounded number of tokens at a time."""
+        yield from blocks_of(self.lengths)
 
 
 def blocks_of(sizes: Indices) -> Iterator[slice]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import gc
 import json
 import multiprocessing
 import os
@@ -34,22 +33,23 @@ def told(catalog: Catalog) -> list[Any]:
     return [rows, found, catalog.findings, catalog.counts, catalog.num_unread, [catalog.read(row.id) for row in rows]]
 
 
-def kept_folders(workspace: ProjectData) -> list[Path]:
-    return sorted((workspace.root / ".curate" / "cache" / "records").glob("*"))
+def kept_files(workspace: ProjectData) -> list[Path]:
+    return sorted((workspace.root / ".curate" / "cache").glob("*"))
 
 
 @pytest.fixture
 def kept(monkeypatch) -> None:
     """Have also few records kept on the disk."""
     monkeypatch.setattr("curate.project.data.BLOCKS_FROM", 0)
+    monkeypatch.setattr("curate.checks.runner.column_cache.SETTLED", 0)
 
 
 @pytest.fixture
 def blocks_read(monkeypatch) -> list[object]:
     """The blocks that were parsed."""
     read: list[object] = []
-    real = parts._columns
-    monkeypatch.setattr(parts, "_columns", lambda *args: read.append(args[0]) or real(*args))
+    real = parts.columns_of
+    monkeypatch.setattr(parts, "columns_of", lambda *args: read.append(args[0]) or real(*args))
     return read
 
 
@@ -153,13 +153,13 @@ def test_a_process_that_is_killed_is_told():
 
 def test_the_second_opening_reads_no_record_file(workspace, kept, blocks_read):
     first = told(open_catalog(workspace))
-    (folder,) = kept_folders(workspace)
+    files = kept_files(workspace)
     assert (workspace.root / ".curate" / ".gitignore").read_text(encoding="utf-8").endswith("*\n")
     assert len(blocks_read) > 1
     blocks_read.clear()
     assert told(open_catalog(load_data(workspace.root))) == first
     assert blocks_read == []
-    assert kept_folders(workspace) == [folder]
+    assert kept_files(workspace) == files
 
 
 def test_small_data_are_not_kept(workspace):
@@ -187,32 +187,19 @@ def swap(path: Path) -> None:
 @pytest.mark.parametrize("harm", [*(partial(flip, where=part / 40) for part in range(40)), cut, swap, Path.unlink])
 def test_what_was_harmed_is_made_again(workspace, kept, harm):
     first = told(open_catalog(workspace))
-    (folder,) = kept_folders(workspace)
-    assert sorted(path.name for path in folder.iterdir()) == ["lock", "pack"]
-    harm(folder / "pack")
+    files = kept_files(workspace)
+    assert [path.suffix for path in files] == [".parquet"] * len(workspace.files())
+    harm(files[0])
     assert told(open_catalog(load_data(workspace.root))) == first
     assert told(open_catalog(load_data(workspace.root))) == first
-    assert kept_folders(workspace) == [folder]
-
-
-def test_what_somebody_else_made_is_not_believed(workspace, kept, blocks_read, tmp_path):
-    first = told(open_catalog(workspace))
-    (folder,) = kept_folders(workspace)
-    num_read = len(blocks_read)
-    # As unpacking an archive would: all bytes and times are the same.
-    shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copy2)
-    shutil.rmtree(folder)
-    shutil.copytree(tmp_path / "copy", folder, copy_function=shutil.copy2)
-    assert told(open_catalog(load_data(workspace.root))) == first
-    assert len(blocks_read) == 2 * num_read
+    assert kept_files(workspace) == files
 
 
 @pytest.mark.parametrize("harm", [flip, Path.unlink])
 def test_a_cache_may_be_harmed_while_it_is_in_use(workspace, kept, harm):
     catalog = open_catalog(workspace)
     first = told(catalog)
-    (folder,) = kept_folders(workspace)
-    harm(folder / "pack")
+    harm(kept_files(workspace)[0])
     assert told(catalog) == first
     shutil.rmtree(workspace.root / ".curate")
     assert told(catalog) == first
@@ -227,54 +214,6 @@ def test_files_may_say_the_same(workspace, kept):
     assert len(catalog) > num_alone
     for _ in range(2):
         check(catalog, both)
-
-
-@pytest.mark.ci
-def test_of_a_changed_file_only_what_changed_is_read_anew(make_workspace, kept, blocks_read):
-    made = make_workspace([line(number, output="x" * 5000) for number in range(2000)])
-    check(open_catalog(made), made)
-    num_blocks = len(blocks_read)
-    assert num_blocks > 9
-    path = made.root / "data" / "a.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    for number in (0, 700, 1999):
-        blocks_read.clear()
-        lines.insert(number, json.dumps(line(5000 + number)) + "\n")
-        path.write_text("".join(lines), encoding="utf-8")
-        changed = load_data(made.root)
-        check(open_catalog(changed), changed)
-        assert 1 <= len(blocks_read) <= 2
-    assert len(kept_folders(made)) == 1
-
-
-@pytest.mark.ci
-def test_a_pack_does_not_grow_for_ever(workspace, kept, monkeypatch):
-    monkeypatch.setattr("curate.similarity.dedupe.columns._SLACK", 0)
-    path = workspace.root / "data" / "a.jsonl"
-    sizes = []
-    for number in range(9):
-        path.write_text(path.read_text(encoding="utf-8") + json.dumps(line(50 + number)) + "\n", encoding="utf-8")
-        workspace = load_data(workspace.root)
-        check(open_catalog(workspace), workspace)
-        sizes += [pack.stat().st_size for folder in kept_folders(workspace) for pack in folder.glob("pack")]
-    assert max(sizes) < 4 * sizes[0]
-
-
-@pytest.mark.ci
-def test_packs_of_old_schemas_go(make_workspace, kept):
-    made = make_workspace([{"question": "why", "answer": "so"}])
-    (made.root / "curate.toml").write_text('schema = "own.json"\n', encoding="utf-8")
-    opened = []
-    for number in range(6):
-        schema = {"x-record": {"prompt": "/question", "completion": "/answer"}, "$comment": str(number)}
-        (made.root / "own.json").write_text(json.dumps(schema), encoding="utf-8")
-        opened.append(open_catalog(load_data(made.root)))
-    # Those that are open stay, however old they are.
-    assert len(kept_folders(made)) == 6
-    opened.clear()
-    gc.collect()
-    open_catalog(load_data(made.root))
-    assert len(kept_folders(made)) == 3
 
 
 def test_another_schema_gives_another_catalogue(make_workspace, kept):
@@ -324,7 +263,7 @@ def test_where_nothing_can_be_written_it_is_in_memory(workspace, kept, monkeypat
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("curate.base.packs.Pack._write", full)
+    monkeypatch.setattr("polars.DataFrame.write_parquet", full)
     catalog = open_catalog(workspace)
     (remark,) = catalog.remarks
     assert remark.startswith("what was read is not kept: ")
@@ -346,7 +285,8 @@ def test_threads_may_ask_for_the_same_texts(workspace):
     assert found == [found[0]] * 12
 
 
-def test_a_file_written_this_moment_is_read_again(workspace, kept):
+def test_a_file_written_this_moment_is_read_again(workspace, kept, monkeypatch):
+    monkeypatch.setattr("curate.checks.runner.column_cache.SETTLED", 10**12)
     path = workspace.root / "data" / "a.jsonl"
     path.touch()
     open_catalog(workspace)
