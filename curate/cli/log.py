@@ -184,11 +184,7 @@ def _tell_record(
 
 def _lookup(data: ProjectData, name: str) -> tuple[Record | None, RecordState | None, list[str]]:
     """Return the record as its line has it, before any decision, as decisions have left it, and all records' names."""
-    records = [item for item in data.read_lines() if isinstance(item, Record)]
-    states = [data.decisions.state(record) for record in records]
-    everyone = {state.record.id: state for state in [*states, *data.decisions.added()]}
-    record = next((record for record in records if record.id == name), None)
-    return record, everyone.get(name), list(everyone)
+    return data.line(name), data.state(name), data.names()
 
 
 def _steps(record: Record | None, events: Sequence[Event], data: ProjectData) -> Iterator[LoggedDecision]:

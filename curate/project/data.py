@@ -1,13 +1,14 @@
-"""What a project holds at one moment: settings, schema, datasets, and the records as decisions have left them.
+"""The state of a workspace at one moment: settings, schema, datasets, and the records as decisions have left them.
 
-State is the fold of the record files and the journal. Nothing is written here, and what was read stays as it was: a
-thread may go through it while `Project` takes the next decision.
+State is the fold of the record files and the journal, and it is folded here alone. Nothing is written, and what was
+read stays as it was: `ProjectData.after` returns the next state, so that a thread may go through this one meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -21,9 +22,9 @@ from curate.checks.runner import num_bytes, read_records
 from curate.checks.runner.examine import BLOCKS_FROM
 from curate.checks.runner.names import UniqueNames
 from curate.checks.runner.select import Glob
-from curate.project.fold import Decisions, Fold, RecordState
-from curate.project.history import frontier_of
-from curate.project.journal import Damage, read_journal
+from curate.project.fold import Decisions, RecordState, States, Told, steps
+from curate.project.history import AppliedEvent, frontier_of
+from curate.project.journal import JournalReader
 from curate.project.proposals import proposals_in
 from curate.schema import Shape, load_shape
 from curate.schema.settings import ADDED, FILE_NAME, Settings, read_settings
@@ -51,16 +52,61 @@ class LineItems:
     """The same by column, where it is too much to hold."""
     stamps: Sequence[FileStamp] = ()
     """What told, when they were read, whether the files change."""
+    bases: dict[str, Record | None] = field(default_factory=dict)
+    """The line of each record that was decided on: whatever becomes of its file, what is saved can be shown."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ProjectData:
     """A workspace as it was when this was made. Nothing is read before it is asked for, and then once."""
 
     root: Path
     settings: Settings
     shape: Shape
-    lines: LineItems = field(default_factory=LineItems, repr=False, compare=False)
+    lines: LineItems = field(default_factory=LineItems, repr=False)
+    _late: frozenset[str] = field(default=frozenset(), repr=False)
+    """Records that others have decided on since their file was changed, so that their lines cannot be read."""
+
+    def after(self, events: Sequence[Event]) -> tuple[ProjectData, set[str]]:
+        """Return the state after further ``events``, and the records that it is another for.
+
+        Only these records are folded anew. Those whose lines cannot be read now are tried again the next time.
+        """
+        data = replace(self, _late=frozenset())
+        data.journal, data.decisions = self.journal, self.decisions.after(events)
+        changes: dict[str, RecordState | None] = {}
+        late = set()
+        names = [*self._late, *dict.fromkeys(event.id for event in events)]
+        with suppress(CurateError):
+            # At once; what cannot be read now is met again one by one.
+            self.hold(names)
+        for name in names:
+            try:
+                changes[name] = data.decisions.fold(name, self.line(name))
+            except CurateError as error:
+                if error.code != FILES_CHANGED:
+                    raise
+                late.add(name)
+        data._late, data._states = frozenset(late), _changed(self._states, changes)
+        return data, set(changes)
+
+    @property
+    def has_late(self) -> bool:
+        """Whether there are records whose lines could not be read when somebody decided on them."""
+        return bool(self._late)
+
+    def is_late(self, name: str) -> bool:
+        """Whether somebody has decided on the record, and its line could not be read then."""
+        return name in self._late
+
+    def is_current(self) -> bool:
+        """Whether no decision was moved out of the journal, and the record files are still those that were read."""
+        if "_states" not in self.__dict__:
+            return True
+        read = self.lines.table.stamps if self.lines.table is not None else self.lines.stamps
+        # An empty file holds no record: the first record that is added makes one, see `make_added_file`.
+        now = files_as_they_are(self.matching_files(), self.root)
+        return self.journal.is_whole() and [stamp for stamp in now if stamp[1]] == [stamp for stamp in read if stamp[1]]
 
     def files(self) -> list[Path]:
         """Return the record files, sorted.
@@ -108,10 +154,37 @@ class ProjectData:
 
         They are `Records` where they are many: most are read from their lines when they are looked at.
         """
-        states = self._fold.states
+        states = self._states
         if not isinstance(states, dict):
             return cast("LazyStates", states).records()
         return [state.record for state in states.values() if state.dropped is None]
+
+    @cached_property
+    def _states(self) -> States:
+        """Every record by id, dropped ones included; of many, lines are read when they are asked for.
+
+        Raises:
+            CurateError: as `read`.
+        """
+        decisions, bases, table = self.decisions, self.lines.bases, self.table
+        if table is None:
+            states = {}
+            for record in (item for item in self._items() if isinstance(item, Record)):
+                if record.id in decisions.names:
+                    bases[record.id] = record
+                states[record.id] = decisions.state(record)
+            return states | {state.record.id: state for state in decisions.added()}
+        # They need numpy.
+        import numpy as np
+
+        from curate.project.records import LazyStates, Records
+
+        rows = table.rows_of(list(decisions.names))
+        decided = {}
+        for row, record in zip(rows, Records([], table, np.array(rows, np.int64)), strict=True):
+            bases[record.id] = record
+            decided[row] = decisions.state(record)
+        return LazyStates(table, decided, list(decisions.added()))
 
     def states(self) -> list[RecordState]:
         """Return every record with what was decided on it, dropped ones included; see `each_state` for many."""
@@ -119,16 +192,15 @@ class ProjectData:
 
     def each_state(self) -> Iterator[RecordState]:
         """Yield every record with what was decided on it, dropped ones included."""
-        return iter(self._fold.states.values())
+        return iter(self._states.values())
 
     def names(self) -> list[str]:
         """Return the id of every record, dropped ones included."""
-        return list(self._fold.states)
+        return list(self._states)
 
     def decided(self) -> list[RecordState]:
         """Return the records that somebody has decided on, in their order."""
-        states = self._fold.states
-        names = self.decisions.names
+        states, names = self._states, self.decisions.names
         if isinstance(states, dict):
             return [state for name, state in states.items() if name in names]
         return cast("LazyStates", states).those_decided()
@@ -147,16 +219,21 @@ class ProjectData:
 
     def findings(self) -> list[Finding]:
         """Return what is wrong with lines that are not records, and with decisions."""
-        return [*self._line_findings, *self._fold.findings]
+        return [*self._line_findings, *self.told().findings]
+
+    def told(self) -> Told:
+        """Return what is to be said of decisions: what is wrong with them, and those that apply to nothing."""
+        assert self._states is not None
+        return self.decisions.told()
 
     def num_unread(self) -> int:
         """Return how many lines are left out as no records, or hold a decision that could not be applied."""
-        faults = (finding for finding in self._fold.findings if finding.severity == "error")
-        return len(self._unread | {(finding.file, finding.line) for finding in faults})
+        findings = [*self._line_findings, *self.told().findings]
+        return len({(finding.file, finding.line) for finding in findings if finding.severity == "error"})
 
     def remarks(self) -> list[str]:
         """Return what a person should know about the journal: damaged lines, and decisions that apply to nothing."""
-        return [*map(str, self.damages), *self._fold.remarks()]
+        return [*self.journal.remarks(), *self.told().remarks()]
 
     def latest_dataset(self) -> Path | None:
         """Return the folder of the newest dataset, None before the first export."""
@@ -188,8 +265,12 @@ class ProjectData:
         return read_pins(folder) if folder else {}
 
     def state(self, name: str) -> RecordState | None:
-        """Return one record with what was decided on it, None where there is none."""
-        return self._fold.states.get(name)
+        """Return one record with what was decided on it, None where there is none.
+
+        Raises:
+            CurateError: as `read`; E974 when its file was changed since it was read.
+        """
+        return self.decisions.fold(name, self.line(name)) if name in self._late else self._states.get(name)
 
     def is_as_proposed(self, state: RecordState) -> bool:
         """Whether a record says what a model proposed for it, and nobody has approved that."""
@@ -200,14 +281,38 @@ class ProjectData:
 
     def state_getter(self, names: Sequence[str]) -> Callable[[str], RecordState | None]:
         """Return what gives the states of ``names`` as `state` does, their lines read at once."""
-        states = self._fold.states
-        lazy = () if isinstance(states, dict) else cast("LazyStates", states).of(names)
-        return states.get if isinstance(states, dict) else {state.record.id: state for state in lazy}.get
+        if isinstance(self._states, dict):
+            return self._states.get
+        states = {state.record.id: state for state in cast("LazyStates", self._states).of(names)}
+        return (states | {name: state for name in self._late.intersection(names) if (state := self.state(name))}).get
 
-    def frontier(self, name: str) -> Sequence[str]:
-        """Return the last events on a record that is not there, which a decision to add it comes after."""
-        own = (event for event in self.events if event.id == name)
-        return frontier_of(own)
+    def hold(self, names: Sequence[str]) -> Callable[[str], RecordState | None]:
+        """Return what `state_getter` does, and keep the lines: what is decided on them is shown whatever comes."""
+        state_of, bases = self.state_getter(names), self.lines.bases
+        for name in names:
+            if name not in bases and name not in self.decisions.names:
+                state = state_of(name)
+                bases[name] = state.record if state else None
+        return state_of
+
+    def line(self, name: str) -> Record | None:
+        """Return the record as its line has it, None where no line has it; E974 as `state`."""
+        bases = self.lines.bases
+        if name not in bases:
+            # Lines of records with decisions were kept when the states were made.
+            is_added = name in self.decisions.names and name not in self._late
+            state = None if is_added else self._states.get(name)
+            bases[name] = state.record if state else None
+        return bases[name]
+
+    def heads(self, name: str) -> tuple[str, ...]:
+        """Return the last events on a record, which may not be there: what a decision on it comes after."""
+        state = self.state(name)
+        return state.heads if state else tuple(frontier_of(self.decisions.of(name)))
+
+    def history(self, name: str) -> Iterator[tuple[AppliedEvent, RecordState | None]]:
+        """Yield the decisions on one record in the order in which they count, each with the state that it leaves."""
+        return steps(self.line(name), self.decisions.of(name), self.shape)
 
     def read(self) -> Iterator[RecordState | Finding]:
         """Read the files: yield records as decisions have left them, added ones last, and what is wrong with lines.
@@ -215,9 +320,10 @@ class ProjectData:
         Raises:
             CurateError: E904 and E914 as `files`; E913 and E980 for a journal that cannot be read.
         """
+        decisions = self.decisions.anew()
         for item in self.read_lines():
-            yield self.decisions.state(item) if isinstance(item, Record) else item
-        yield from self.decisions.added()
+            yield decisions.state(item) if isinstance(item, Record) else item
+        yield from decisions.added()
 
     def read_lines(self) -> Iterator[Record | Finding]:
         """Read the files: yield records as their lines have them, and what is wrong with lines.
@@ -233,24 +339,23 @@ class ProjectData:
     def _lines_read_of(self, files: Sequence[Path]) -> Sequence[Record | Finding] | None:
         return self.lines.items if self.lines.stamps == files_as_they_are(files, self.root) else None
 
-    @property
-    def damages(self) -> list[Damage]:
-        """Lines of the journal that are not read as they stand."""
-        return self._journal[1]
-
-    @property
-    def events(self) -> list[Event]:
-        """The decisions in the journal, everybody's."""
-        return self._journal[0]
-
     @cached_property
-    def _journal(self) -> tuple[list[Event], list[Damage]]:
-        return read_journal(self.root)
+    def journal(self) -> JournalReader:
+        """The journal, read as far as this state goes or further.
+
+        Raises:
+            CurateError: E913 and E980 for a segment that cannot be read.
+        """
+        reader = JournalReader(self.root)
+        reader.read()
+        for fault in reader.new_faults():
+            raise fault
+        return reader
 
     @cached_property
     def decisions(self) -> Decisions:
         """What people decided, by record."""
-        return Decisions(self.events, self.shape)
+        return Decisions(self.journal.events, self.shape)
 
     @property
     def table(self) -> RecordTable | None:
@@ -277,40 +382,25 @@ class ProjectData:
         return known
 
     @cached_property
-    def _fold(self) -> Fold:
-        self.files()
-        table = self.table
-        if table is None:
-            return self._reading[0]
-        # They need numpy as well.
-        import numpy as np
-
-        from curate.project.records import LazyStates, Records
-
-        rows = table.rows_of(list(self.decisions.names))
-        records = Records([], table, np.array(rows, np.int64))
-        decided = {row: self.decisions.state(record) for row, record in zip(rows, records, strict=True)}
-        return self.decisions.folded(LazyStates(table, decided, list(self.decisions.added())))
-
-    @cached_property
-    def _unread(self) -> frozenset[tuple[str, int]]:
-        return frozenset((finding.file, finding.line) for finding in self._line_findings if finding.severity == "error")
-
-    @cached_property
     def _line_findings(self) -> list[Finding]:
         table = self.table
-        return table.findings() if table is not None else self._reading[1]
+        return table.findings() if table is not None else [item for item in self._items() if isinstance(item, Finding)]
 
-    @cached_property
-    def _reading(self) -> tuple[Fold, list[Finding]]:
+    def _items(self) -> Iterator[Record | Finding]:
+        """Return what the lines hold as `read_lines` does, and keep it."""
         files = self.files()
         if self._lines_read_of(files) is None:
             stamps = files_as_they_are(files, self.root)
             self.lines.items = list(read_records(files, self.shape, root=self.root))
             self.lines.stamps = stamps
-        items = list(self.read())
-        states = {item.record.id: item for item in items if isinstance(item, RecordState)}
-        return self.decisions.folded(states), [item for item in items if isinstance(item, Finding)]
+        return self.read_lines()
+
+
+def _changed(states: States, changes: Mapping[str, RecordState | None]) -> States:
+    """Return ``states`` with ``changes``, in which None stands for a record that is no more, or not yet."""
+    if not isinstance(states, dict):
+        return cast("LazyStates", states).changed(changes)
+    return {name: state for name, state in {**states, **changes}.items() if state is not None}
 
 
 def column_cache(root: Path, shape: Shape) -> ColumnCache | None:

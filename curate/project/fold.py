@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from types import MappingProxyType
 
 from curate.base.console import one_line
 from curate.base.events import (
+    APPLIED_BY,
     Add,
     Drop,
     Event,
@@ -105,10 +106,9 @@ States = Mapping[str, RecordState]
 
 
 @dataclass(slots=True)
-class Fold:
-    """Every record's state by id, in order; what could not be applied; decisions on records that are not there."""
+class Told:
+    """What is to be said of decisions: what could not be applied, and decisions on records that are not there."""
 
-    states: States
     findings: list[Finding] = field(default_factory=list)
     orphans: list[Event] = field(default_factory=list)
     conflicts: list[DecisionConflict] = field(default_factory=list)
@@ -135,11 +135,25 @@ class Decisions:
 
     def __init__(self, events: Iterable[Event], shape: Shape) -> None:
         self._events, self._shape = by_record(events), shape
-        self.names = dict.fromkeys(self._events)
+        self.names = self._events.keys()
         """The records that decisions are on, whether they are there or not."""
-        self.outcomes: dict[str, Fold] = {}
+        self.outcomes: dict[str, Told] = {}
         """What is to be said of records that were folded, by id; those of which nothing is are not there."""
         self._met: set[str] = set()
+
+    def after(self, events: Sequence[Event]) -> Decisions:
+        """Return these decisions with further ``events``, whose records are still to be folded."""
+        decisions = self.anew()
+        decisions.outcomes, decisions._met = dict(self.outcomes), self._met
+        for name, further in by_record(events).items():
+            decisions._events[name] = [*self.of(name), *further]
+        return decisions
+
+    def anew(self) -> Decisions:
+        """Return these decisions before any record was folded."""
+        decisions = Decisions((), self._shape)
+        decisions._events.update(self._events)
+        return decisions
 
     def state(self, record: Record) -> RecordState:
         """Return a record that stands in a file, and has a name of its own, as decisions have left it."""
@@ -151,18 +165,13 @@ class Decisions:
         assert state is not None, "what has a line of its own stays a record"
         return state
 
-    def add(self, event: Event) -> None:
-        """Take one more event."""
-        self._events.setdefault(event.id, []).append(event)
-        self.names[event.id] = None
-
     def of(self, name: str) -> Sequence[Event]:
         """Return the events on a record that are in the journal."""
         return self._events.get(name, ())
 
     def fold(self, name: str, record: Record | None) -> RecordState | None:
         """Return the state of one record, None where there is none; ``record`` is its line, if a file has one."""
-        events, outcome = self.of(name), Fold({})
+        events, outcome = self.of(name), Told()
         if record is None and not any(isinstance(event.decision, Add | Propose) for event in events):
             state = None
             outcome.orphans += _orphaned_events(events)
@@ -203,9 +212,9 @@ class Decisions:
             if name not in self._met and (state := self.fold(name, None)) is not None:
                 yield state
 
-    def folded(self, states: States) -> Fold:
-        """Return ``states``, those of all records, with what was found on the way, once `added` has come last."""
-        result = Fold(states)
+    def told(self) -> Told:
+        """Return what is to be said of all records that were folded, once `added` has come last."""
+        result = Told()
         for outcome in (self.outcomes[name] for name in self.names if name in self.outcomes):
             result.findings += outcome.findings
             result.orphans += outcome.orphans
@@ -213,15 +222,22 @@ class Decisions:
             result.lapsed += outcome.lapsed
         return result
 
+    def has_effect(self, name: str, numbers: Collection[str]) -> bool:
+        """Whether one of the events ``numbers`` has changed anything of a record that was folded."""
+        # The fold has noted it: to walk through each history again takes as long as to make the states anew.
+        outcome = self.outcomes.get(name)
+        idle = outcome.idle if outcome else ()
+        return any(event.event in numbers and event.event not in idle for event in self.of(name))
 
-def fold(records: Iterable[Record], events: Iterable[Event], shape: Shape) -> Fold:
-    """Apply ``events``, in whatever order they come, to ``records``, whose ids all differ."""
-    decisions = Decisions(events, shape)
-    states = [decisions.state(record) for record in records]
-    return decisions.folded({state.record.id: state for state in [*states, *decisions.added()]})
+    def is_applied(self, event: Event) -> bool:
+        """Whether an edit, an addition or a drop stands in its record file, put there by `curate apply-edits`."""
+        if event.op not in ("edit", "add", "drop"):
+            return False
+        ordered = in_causal_order(self.of(event.id))
+        return any(other.op == "rewrite" and other.by == APPLIED_BY and event.event in seen for other, seen in ordered)
 
 
-def folded(name: str, record: Record | None, events: Sequence[Event], shape: Shape, result: Fold) -> RecordState | None:
+def folded(name: str, record: Record | None, events: Sequence[Event], shape: Shape, result: Told) -> RecordState | None:
     """Return one record's state; what is found on the way is added to ``result``."""
     history, held = History(), History()
     for step in _walk(record, events, shape, history, held, result):
@@ -252,7 +268,7 @@ def steps(
 ) -> Iterator[tuple[AppliedEvent, RecordState | None]]:
     """Yield the decisions on one record in the order in which they count, each with the state that it leaves."""
     history, held = History(), History()
-    for step in _walk(record, events, shape, history, held, Fold({})):
+    for step in _walk(record, events, shape, history, held, Told()):
         yield step, _state(record, history, held, shape)
 
 
@@ -291,7 +307,7 @@ def _equivalent_texts(record: Record | None, events: Sequence[Event]) -> set[str
 
 
 def _walk(
-    record: Record | None, events: Sequence[Event], shape: Shape, history: History, held: History, result: Fold
+    record: Record | None, events: Sequence[Event], shape: Shape, history: History, held: History, result: Told
 ) -> Iterator[AppliedEvent]:
     """Apply ``events`` to ``history``, those that are about another text than the line's to ``held``."""
     texts = _equivalent_texts(record, events)

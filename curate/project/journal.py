@@ -273,11 +273,24 @@ class JournalReader:
 
     def __init__(self, root: Path) -> None:
         self._root, self._journal = root, journal_number(root)
+        self.events: list[Event] = []
+        """All that were read, each once, in the order in which they were made or read."""
+        self._numbers: set[str] = set()
         self._progress: dict[Path, _SegmentProgress] = {}
         self._faults: list[CurateError] = []
 
+    def take(self, events: Iterable[Event]) -> list[Event]:
+        """Add those of ``events`` that are new, such as what was just written here, and return them."""
+        new = []
+        for event in events:
+            if event.event not in self._numbers:
+                self._numbers.add(event.event)
+                new.append(event)
+        self.events += new
+        return new
+
     def read(self) -> list[Event]:
-        """Return the events that anybody has appended since the last call, some perhaps once more.
+        """Return the events that anybody has appended since the last call, by the time at which they were saved.
 
         A segment that cannot be read, or not on, keeps no other from being read, see `new_faults`.
         """
@@ -300,7 +313,7 @@ class JournalReader:
             except CurateError as fault:
                 progress.fault = fault
                 self._faults.append(fault)
-        return events
+        return self.take(sorted(events, key=lambda event: (moment_of(event), event.session, event.seq)))
 
     def new_faults(self) -> list[CurateError]:
         """Return what is wrong with segments and was not returned yet: E980, and E913 for a line that is no event."""
@@ -352,19 +365,17 @@ def foreign_segment(path: Path) -> CurateError:
 def read_journal(root: Path) -> tuple[list[Event], list[Damage]]:
     """Return the events of all segments, each once, and the lines that are not as they were written.
 
-    The order of the events is that of file names and lines; it means nothing, see `curate.project.data`.
+    The order of the events, by their clocks, means nothing, see `curate.project.data`.
 
     Raises:
         CurateError: E913 when a whole line is not what any version writes; E914 and E980 as `segments`, and E980 when a
             segment cannot be read.
     """
     reader = JournalReader(root)
-    events: dict[str, Event] = {}
-    for event in reader.read():
-        events.setdefault(event.event, event)
+    reader.read()
     for fault in reader.new_faults():
         raise fault
-    return list(events.values()), reader.damages
+    return reader.events, reader.damages
 
 
 def read_segment(path: Path, root: Path) -> bytes | None:

@@ -130,7 +130,8 @@ def _records(data: ProjectData, plan: Migration) -> Iterator[tuple[Record | None
     """Yield each record as its line has it, None for one that a decision added, and as decided."""
     for item in data.read_lines():
         if isinstance(item, Record):
-            yield item, data.decisions.state(item).record
+            state = data.state(item.id)
+            yield item, state.record if state else item
         else:
             plan.num_unread += item.severity == "error"
     for state in data.decisions.added():

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Self
 
 from curate.base.console import one_line
-from curate.base.events import Decision, Drop, Event, Label, Resolve, Undo
+from curate.base.events import Decision, Event, Label, Resolve, Undo
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Finding, Record
 from curate.base.tables import counted, listed
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from curate.project.blind import Blind
     from curate.project.catalog import Catalog
     from curate.project.history import DecisionConflict
-    from curate.project.transactions import StateTracker
     from curate.schema import Shape
     from curate.schema.settings import Settings
 
@@ -63,15 +61,17 @@ class Project:
         self._lock = RLock()
         self._reading = Lock()
         self._listeners: list[Listener] = []
-        self._tracker: StateTracker | None = None
+        self._catalog: Catalog | None = None
+        self._blind: Blind | None = None
+        self._hidden_categories: set[str] = set()
         self._acts: UndoStacks | None = None
         self._writer: JournalWriter | None = None
         self._open = ExitStack()
 
     def __repr__(self) -> str:
-        if self._tracker is None:
+        if self._catalog is None:
             return f"<Project {str(self.root)!r}: not read yet>"
-        return f"<Project {str(self.root)!r}: {counted(len(self._tracker.catalog), 'record')}, {self.shape.name}>"
+        return f"<Project {str(self.root)!r}: {counted(len(self._catalog), 'record')}, {self.shape.name}>"
 
     def __enter__(self) -> Self:
         return self
@@ -102,8 +102,12 @@ class Project:
 
     @property
     def data(self) -> ProjectData:
-        """All records as decisions have left them by now; it stays the same while others decide."""
-        return self._data
+        """All records as decisions have left them by now; it stays the same while others decide.
+
+        Where a record file was changed since it was read, this is what it says now, see `reload`.
+        """
+        data = self._data
+        return data if data.is_current() else ProjectData(self.root, data.settings, data.shape)
 
     def files(self) -> list[Path]:
         """Return the record files, sorted.
@@ -120,13 +124,13 @@ class Project:
             CurateError: E902 for a filter that cannot be read; as `load`.
         """
         if not where:
-            yield from self._data.records()
+            yield from self.data.records()
             return
         from curate.project.catalog.columns import severities
         from curate.project.filters import parse_filter
 
         wanted = parse_filter(where)
-        catalog = self._load_once().catalog
+        catalog = self._load_once()
         # A validation takes seconds: only a filter that asks about findings pays for it.
         if wanted.needs_findings and not catalog.has_findings:
             catalog.judge(severities(self.validate(limit=sys.maxsize, has_leaks=True).findings))
@@ -140,7 +144,7 @@ class Project:
         """The catalog as a polars frame, a row each record as decided: see `Catalog.frame` for the columns."""
         from curate.project.catalog import COLUMNS
 
-        return self._load_once().catalog.frame(COLUMNS).drop("row")
+        return self._load_once().frame(COLUMNS).drop("row")
 
     def validate(self, *, limit: int = 1000, has_leaks: bool = False) -> Verdict:
         """Validate the records as decided; at most ``limit`` findings of each code are returned, and all are counted.
@@ -152,7 +156,7 @@ class Project:
         """
         from curate.project.validation import validate_data
 
-        return validate_data(self._data, limit=limit, has_leaks=has_leaks)
+        return validate_data(self.data, limit=limit, has_leaks=has_leaks)
 
     def export(self, into: Path | None = None) -> Export:
         """Write the next dataset, or return the last one where nothing has changed.
@@ -162,17 +166,19 @@ class Project:
         """
         from curate.project.publish import export_dataset
 
-        return export_dataset(self._data, into)[0]
+        return export_dataset(self.data, into)[0]
 
     @property
     def catalog(self) -> Catalog:
         """Every record as a row of a table. `reload` makes a new one, in which rows have other numbers."""
-        return self._loaded_tracker.catalog
+        if self._catalog is None:
+            raise _not_loaded()
+        return self._catalog
 
     @property
     def is_loaded(self) -> bool:
         """Whether `load` has finished."""
-        return self._tracker is not None
+        return self._catalog is not None
 
     @property
     def blind(self) -> Blind:
@@ -180,12 +186,14 @@ class Project:
 
         Where nobody knows who is asked what, it hides them until the annotator has answered; `Blind.fault` says why.
         """
-        return self._loaded_tracker.blind
+        if self._blind is None:
+            raise _not_loaded()
+        return self._blind
 
     @property
     def has_hidden_categories(self) -> bool:
         """Whether the annotator must not see the category of some record, because they have not answered yet."""
-        return self._loaded_tracker.has_hidden_categories
+        return bool(self._hidden_categories)
 
     @property
     def writer(self) -> JournalWriter | None:
@@ -195,7 +203,7 @@ class Project:
     @property
     def num_decisions(self) -> int:
         """Decisions in the journal, everybody's."""
-        return len(self._tracker.order) if self._tracker else 0
+        return len(self._data.journal.events) if self.is_loaded else 0
 
     def load(self, on_progress: OnProgress | None = None) -> Catalog:
         """Read the records and what was decided on them; ``on_progress`` hears the bytes done and those of all.
@@ -217,16 +225,16 @@ class Project:
             CurateError: as `open_project` and `load` do; everything is then as it was.
         """
         data = load_data(self.root)
-        if self._tracker is not None and len(self._tracker.catalog):
+        if self._catalog:
             # Where records were read and their files are gone, this raises, and what was read stays.
             data.files()
         return self._read(data, on_progress, within)
 
     def is_current(self) -> bool:
         """Whether the record files are still those that were read, and no decision was moved out of the journal."""
-        tracker = self._loaded_tracker
+        assert self.catalog is not None
         try:
-            return tracker.catalog.is_current() and tracker.is_followed()
+            return self._data.is_current()
         except CurateError:
             # There are no record files any more, or one leads out of the workspace: reading them again tells of it.
             return False
@@ -238,15 +246,14 @@ class Project:
             CurateError: E916 when there is none; E974 when another program has changed its file, see `reload`.
         """
         with self._lock:
-            state = self._tracker.state(name) if self._tracker else self._data.state(name)
+            state = self._data.state(name)
         if state is None:
             raise CurateError("E916 unknown-record", f"there is no record {name!r} in {self.root}")
         return state
 
     def decided(self) -> list[RecordState]:
         """Return the states of all records that somebody has decided on and that are there."""
-        with self._lock:
-            return self._loaded_tracker.decided()
+        return self._data.decided()
 
     def apply(self, decisions: Sequence[Decision], actor: Listener | None = None, act: str = "") -> Applied:
         """Save ``decisions`` as one act, which one `undo` takes back, and return them as events.
@@ -259,11 +266,7 @@ class Project:
                 `require_valid`, E974 when a line cannot be read any more: nothing is saved then.
         """
         with self._lock:
-            known, kept = self._tracker, [decision.of for decision in decisions if isinstance(decision, Drop)]
-            names = list(dict.fromkeys([*(decision.id for decision in decisions), *filter(None, kept)]))
-            state_of = known.hold if known else self._data.state_getter(names)
-            heads_of = known.parents if known else self._data.frontier
-            events, changed = self._save(require_valid(decisions, state_of, heads_of, self._data), act)
+            events, changed = self._save(require_valid(decisions, self._data), act)
         # Listeners are called outside of the lock, because they may ask the project in another thread and wait.
         self._tell(changed, actor)
         return Applied(events)
@@ -296,9 +299,7 @@ class Project:
         """
         self._load_once()
         with self._lock:
-            reader = self._loaded_tracker.reader
-            changed = self._follow(self._loaded_tracker)
-            faults = reader.new_faults()
+            changed, faults = self._follow(), self._data.journal.new_faults()
         self._tell(changed)
         for fault in faults:
             raise fault
@@ -318,34 +319,35 @@ class Project:
         """Return what people decided on the same field without having seen one another's decision (L403)."""
         self._load_once()
         with self._lock:
-            return [conflict for outcome in self._loaded_tracker.fold_outcomes() for conflict in outcome.conflicts]
+            return self._data.told().conflicts
 
     def findings(self) -> list[Finding]:
         """Return what is wrong with decisions: L402, L403, and edits that the schema refuses."""
         self._load_once()
         with self._lock:
-            return [finding for outcome in self._loaded_tracker.fold_outcomes() for finding in outcome.findings]
+            return self._data.told().findings
 
     def remarks(self) -> list[str]:
         """Return what a person should know of the journal: damage, and decisions that apply to nothing."""
+        assert self.catalog is not None
         with self._lock:
-            return self._loaded_tracker.remarks()
+            return self._data.remarks()
 
     def history(self, name: str) -> list[Event]:
         """Return the decisions on one record in the order in which they count."""
         self._load_once()
         with self._lock:
-            return self._loaded_tracker.history(name)
+            return [step.event for step, _ in self._data.history(name)]
 
     def recent(self, count: int) -> list[Event]:
         """Return the last decisions that were made or read, the newest first."""
         with self._lock:
-            return self._tracker.order[: -count - 1 : -1] if self._tracker else []
+            return self._data.journal.events[: -count - 1 : -1] if self.is_loaded else []
 
     def since(self, number: int) -> list[Event]:
         """Return the decisions that came after the first ``number`` of them, in the order in which they came."""
         with self._lock:
-            return (self._tracker.order if self._tracker else self._data.events)[number:]
+            return self._data.journal.events[number:]
 
     def close(self) -> None:
         """Close the journal; everything that was decided is saved already."""
@@ -353,17 +355,9 @@ class Project:
             self._writer = None
             self._open.close()
 
-    @property
-    def _loaded_tracker(self) -> StateTracker:
-        if self._tracker is None:
-            raise CurateError("E916 unknown-record", "still reading the records", "Try again, or `load` first.")
-        return self._tracker
-
-    def _load_once(self) -> StateTracker:
-        """Return the state, and read the records first where that was not done. Not to be called under the lock."""
-        if self._tracker is None:
-            self.load()
-        return self._loaded_tracker
+    def _load_once(self) -> Catalog:
+        """Return the catalog, and read the records first where that was not done. Not to be called under the lock."""
+        return self.catalog if self.is_loaded else self.load()
 
     @property
     def _reader(self) -> str:
@@ -374,44 +368,56 @@ class Project:
             return ""
 
     def _read(self, data: ProjectData, on_progress: OnProgress | None, within: Within | None = None) -> set[str]:
-        # The catalog brings polars with it.
-        from curate.project.transactions import StateTracker
+        # The catalog brings polars with it, and most commands decide without it.
+        from curate.project.blind import blind_in
+        from curate.project.catalog import open_catalog
 
         # Only one thread reads at a time. Decisions go on meanwhile, under the other lock.
         with self._reading:
-            tracker = StateTracker(data, self._reader, on_progress)
+            data = ProjectData(data.root, data.settings, data.shape)
+            blind, catalog = blind_in(data, self._reader), open_catalog(data, on_progress)
+            if blind.fault is not None:
+                remark = f"others' answers are hidden until you have given yours: {blind.fault.message}"
+                catalog.remarks.append(remark)
             try:
-                tracker.catalog.pin(data.pins())
+                catalog.pin(data.pins())
             except CurateError as error:
                 # Records can be looked after all the same; an export tells of it again, and refuses.
-                tracker.catalog.remarks.append(f"the splits of the last dataset are not shown: {error.message}")
+                catalog.remarks.append(f"the splits of the last dataset are not shown: {error.message}")
+            hidden = _show(data, data.decisions.names, blind, catalog)
             with self._lock:
-                changed = tracker.differing(self._tracker) if self._tracker else set()
+                changed = _differing(self._data, data) if self._catalog is not None else set()
 
             def exchange() -> set[str]:
                 with self._lock:
+                    self._data, self._catalog, self._blind, self._acts = data, catalog, blind, None
+                    self._hidden_categories = hidden
                     # What was decided while the records were read.
-                    self._data, self._tracker, self._acts = data, tracker, None
-                    moved = changed | self._follow(tracker)
+                    moved = changed | self._follow()
                 self._tell(moved)
                 return moved
 
             return within(exchange) if within else exchange()
 
-    def _follow(self, tracker: StateTracker) -> set[str]:
-        if changed := self._apply(tracker, tracker.reader.read()):
-            self._data = replace(self._data)
-        return changed
+    def _follow(self) -> set[str]:
+        return self._advance(self._data.journal.read())
 
-    def _apply(self, tracker: StateTracker, events: Sequence[Event]) -> set[str]:
+    def _advance(self, events: Sequence[Event]) -> set[str]:
+        """Go on to the state after ``events``, which are new, and return the records that changed."""
+        if not events and not self._data.has_late:
+            return set()
         if self._acts is not None:
             self._acts.add(event for event in events if event.by == self._reader)
-        return tracker.take(events)
+        self._data, changed = self._data.after(events)
+        if self._catalog is not None and self._blind is not None:
+            hidden = _show(self._data, changed, self._blind, self._catalog)
+            self._hidden_categories = (self._hidden_categories - changed) | hidden
+        return changed
 
     def _save(self, decisions: Sequence[Decision], act: str = "") -> tuple[list[Event], set[str]]:
         # The folder may have become a link to elsewhere since the last decision.
         inside(self.root, self.root / FOLDER)
-        if self._tracker and (unknown := self._tracker.reader.unknown()):
+        if unknown := self._data.journal.unknown():
             raise unknown
         self._require_unlocked(decisions)
         if self._writer is None:
@@ -420,8 +426,7 @@ class Project:
             self._writer.is_unsaved = True
             make_added_file(self._data)
         events = self._writer.append(decisions, act)
-        self._data = replace(self._data)  # With the same settings, schema and lines, it reads the journal anew.
-        return events, self._apply(self._tracker, events) if self._tracker else {event.id for event in events}
+        return events, self._advance(self._data.journal.take(events))
 
     def _require_unlocked(self, decisions: Sequence[Decision]) -> None:
         """Refuse a change of the frozen test set; answers to questions that are not answered yet change nothing."""
@@ -440,7 +445,7 @@ class Project:
     def _is_relabelled(self, decision: Decision) -> bool:
         if not isinstance(decision, Label | Resolve):
             return False
-        state = self._tracker.state(decision.id) if self._tracker else self._data.state(decision.id)
+        state = self._data.state(decision.id)
         if state is None:
             return False
         known = state.record.category if decision.question == CATEGORY else state.record.labels.get(decision.question)
@@ -448,21 +453,21 @@ class Project:
 
     def _all_acts(self) -> UndoStacks:
         if self._acts is None:
-            self._acts = self._loaded_tracker.acts(self.by)
+            self._acts = UndoStacks(event for event in self._data.journal.events if event.by == self.by)
         return self._acts
 
     def _reverse(self, actor: Listener | None, *, is_redo: bool) -> Undone | None:
         self._load_once()
         with self._lock:
-            tracker, acts = self._loaded_tracker, self._all_acts()
+            acts = self._all_acts()
             stack = acts.undone if is_redo else acts.done
             if not stack:
                 return None
-            if not tracker.is_followed():
+            if not self._data.journal.is_whole():
                 message = "decisions have left the journal since it was read"
                 raise CurateError(FILES_CHANGED, message, "Read the records again, and see what is left to take back.")
             act = stack[-1]
-            if applied := [event.id for event in act.events if tracker.is_applied(event)]:
+            if applied := [event.id for event in act.events if self._data.decisions.is_applied(event)]:
                 hint = "Nothing was saved. Take them back with git, which has the files as they were."
                 what = (
                     f"these edits stand in the record files: {listed(applied, spell=lambda name: one_line(name, 60))}"
@@ -471,15 +476,15 @@ class Project:
             events, changed = self._save([self._undo_of(event) for event in reversed(act.events)])
             # An undo of what somebody has decided anew since is saved all the same, and changes nothing.
             numbers = {event.event for event in events}
-            unchanged = sorted(name for name in {event.id for event in events} if not tracker.has_effect(name, numbers))
+            names, decisions = {event.id for event in events}, self._data.decisions
+            unchanged = sorted(name for name in names if not decisions.has_effect(name, numbers))
             undone = Undone(acts.original_of(act).events, unchanged, is_redo)
         self._tell(changed, actor)
         return undone
 
     def _undo_of(self, event: Event) -> Undo:
-        state = self._loaded_tracker.state(event.id)
-        parents = tuple(self._loaded_tracker.parents(event.id))
-        return Undo(event.id, event.event, parents=parents, text=state.text if state else "")
+        state = self._data.state(event.id)
+        return Undo(event.id, event.event, parents=self._data.heads(event.id), text=state.text if state else "")
 
     def _tell(self, changed: set[str], actor: Listener | None = None) -> None:
         with ExitStack() as stack:
@@ -487,6 +492,26 @@ class Project:
             for listener in reversed(self._listeners if changed else []):
                 if listener != actor:
                     stack.callback(listener, changed)
+
+
+def _not_loaded() -> CurateError:
+    return CurateError("E916 unknown-record", "still reading the records", "Try again, or `load` first.")
+
+
+def _show(data: ProjectData, names: Collection[str], blind: Blind, catalog: Catalog) -> set[str]:
+    """Show the records called ``names`` in the ``catalog`` and return those of them whose category is hidden."""
+    states = {name: data.state(name) for name in names if not data.is_late(name)}
+    there = {name: state for name, state in states.items() if state is not None}
+    # What is hidden is in no row: no cell, filter, order or count can tell it.
+    visible = {name: blind.redacted(state, data.shape) for name, state in there.items()}
+    catalog.update(states, {name: state for name, state in visible.items() if state is not there[name]})
+    return {name for name, state in there.items() if blind.hides(state, CATEGORY)}
+
+
+def _differing(one: ProjectData, other: ProjectData) -> set[str]:
+    """Return the records that somebody has decided on and that are not the same in both."""
+    mine, theirs = ({state.record.id: state for state in data.decided()} for data in (one, other))
+    return {name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name)}
 
 
 def open_project(

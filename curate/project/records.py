@@ -260,6 +260,19 @@ class LazyStates(Mapping[str, RecordState]):
             raise KeyError(name)
         return self.decided.get(row) or RecordState(self.table.record(row))
 
+    def changed(self, changes: Mapping[str, RecordState | None]) -> LazyStates:
+        """Return these states with ``changes``; None stands for an added record that is no more."""
+        decided, added = dict(self.decided), dict(self._added)
+        for name, state in changes.items():
+            row = self.table.find(name)
+            if row is not None and state is not None:
+                decided[row] = state
+            elif state is not None:
+                added[name] = state
+            else:
+                added.pop(name, None)
+        return LazyStates(self.table, decided, list(added.values()))
+
     def of(self, names: Sequence[str]) -> Iterator[RecordState]:
         """Yield the states of those of ``names`` that there are; many lines are read at once."""
         yield from (self._added[name] for name in names if name in self._added)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from curate.base.console import one_line
 from curate.base.events import (
-    APPLIED_BY,
     Approve,
     Assign,
     Decision,
@@ -23,36 +20,26 @@ from curate.base.events import (
     Resolve,
     SourceEdit,
 )
-from curate.base.record import CurateError, Json, Record, Source, canonical, text_digest
+from curate.base.record import CurateError, Json, Source, canonical, text_digest
 from curate.base.tables import counted, listed
 from curate.jsonl import strict_loads
 from curate.project.answers import as_answer, texts_of
-from curate.project.data import FILES_CHANGED, ProjectData
-from curate.project.fold import Decisions, Fold, RecordState, content_digest, steps
-from curate.project.history import AppliedEvent, frontier_of, in_causal_order
-from curate.project.journal import CATEGORY, JournalReader, moment_of
+from curate.project.data import ProjectData
+from curate.project.fold import RecordState, content_digest
+from curate.project.journal import moment_of
 from curate.schema import Shape
 
-if TYPE_CHECKING:
-    from curate.checks.runner.parts import Progress
 
-
-def require_valid(
-    decisions: Sequence[Decision],
-    state_of: Callable[[str], RecordState | None],
-    heads_of: Callable[[str], Sequence[str]],
-    data: ProjectData,
-) -> list[Decision]:
+def require_valid(decisions: Sequence[Decision], data: ProjectData) -> list[Decision]:
     """Return ``decisions`` as one act on the present states of their records, each after the one before it.
-
-    ``state_of`` gives a record as it is, ``heads_of`` the last events on one that is not there; ``data`` are settings
-    and schema.
 
     Raises:
         CurateError: E916 when a record is not there, or is to be added and is; E997 for a test or validation record in
-            the words of a model; E972 when something is no JSON, or the
-            schema refuses a line, or a line names another record. Nothing is saved then.
+            the words of a model; E972 when something is no JSON, or the schema refuses a line, or a line names another
+            record; E974 when a line cannot be read any more. Nothing is saved then.
     """
+    of = [decision.of for decision in decisions if isinstance(decision, Drop) and decision.of]
+    state_of = data.hold(list(dict.fromkeys([*(decision.id for decision in decisions), *of])))
     lines: dict[str, Mapping[str, Json]] = {}
     shape, questions = data.shape, {question.name: question for question in data.settings.label.questions}
     valid = []
@@ -73,8 +60,7 @@ def require_valid(
             lines |= {} if isinstance(decision, Propose) else {name: line}
         completed = decision
         if not isinstance(decision, SourceEdit):
-            heads = state.heads if state else tuple(heads_of(name))
-            completed = replace(decision, parents=heads, text=state.text if state else "")
+            completed = replace(decision, parents=data.heads(name), text=state.text if state else "")
         if isinstance(completed, Drop) and completed.of and (kept := state_of(completed.of)):
             completed = replace(completed, digest=text_digest(kept.record.data))
         if isinstance(completed, Approve) and not completed.content:
@@ -301,156 +287,3 @@ def _remove(stack: list[Transaction], act: Transaction) -> bool:
             del stack[index]
             return True
     return False
-
-
-class StateTracker:
-    """A workspace's decisions by record, and the states that they leave. One thread at a time may use it."""
-
-    # The line of a record that was decided on is kept here: whatever becomes of the file, what is saved can be shown.
-
-    def __init__(self, data: ProjectData, by: str, on_progress: Progress | None = None) -> None:
-        """Read the journal and the records for the annotator ``by``; ``on_progress`` hears bytes done and in all.
-
-        Raises:
-            CurateError: as `open_catalog`; E913 and E980 for a journal that cannot be read.
-        """
-        # polars comes with the catalog, and most commands decide without it.
-        from curate.project.blind import blind_in
-        from curate.project.catalog import open_catalog
-
-        self.reader = JournalReader(data.root)
-        self.order: list[Event] = []
-        """Every decision, in the order in which it was made or read."""
-        self.blind = blind_in(data, by)
-        self._shape = data.shape
-        self._known: set[str] = set()
-        self._hidden_categories: set[str] = set()
-        self._states: dict[str, RecordState | None] = {}
-        self._bases: dict[str, Record | None] = {}
-        events = self.reader.read()
-        for fault in self.reader.new_faults():
-            raise fault
-        self._decisions = Decisions((), data.shape)
-        self.catalog = open_catalog(data, on_progress)
-        """Every record as the annotator may see it."""
-        if self.blind.fault is not None:
-            remark = f"others' answers are hidden until you have given yours: {self.blind.fault.message}"
-            self.catalog.remarks.append(remark)
-        self._late: set[str] = set()
-        self.take(sorted(events, key=lambda event: (moment_of(event), event.session, event.seq)))
-
-    @property
-    def has_hidden_categories(self) -> bool:
-        """Whether `blind` hides the category of some record."""
-        return bool(self._hidden_categories)
-
-    def is_followed(self) -> bool:
-        """Whether no decision has left the journal since it was read, so that looking at its end shows all."""
-        return self.reader.is_whole()
-
-    def acts(self, by: str) -> UndoStacks:
-        """Return what an annotator has done."""
-        return UndoStacks(event for event in self.order if event.by == by)
-
-    def state(self, name: str) -> RecordState | None:
-        """Return the record called ``name`` as decisions have left it, None where there is none.
-
-        Raises:
-            CurateError: E974 when nobody had decided on it before its file was changed.
-        """
-        if name in self._late:
-            self._refold({name})
-        if name in self._states:
-            return self._states[name]
-        base = self._base(name)
-        return RecordState(base) if base else None
-
-    def hold(self, name: str) -> RecordState | None:
-        """Return the state as `state` does, and keep the line, so that a decision on it can be taken for certain."""
-        state = self.state(name)
-        if name not in self._states:
-            self._bases[name] = state.record if state else None
-        return state
-
-    def parents(self, name: str) -> Sequence[str]:
-        """Return what a decision on the present state of ``name`` names as its parents."""
-        state = self.state(name)
-        return state.heads if state else frontier_of(self._decisions.of(name))
-
-    def decided(self) -> list[RecordState]:
-        """Return the states of all records that somebody has decided on and that are there."""
-        return [state for state in self._states.values() if state is not None]
-
-    def fold_outcomes(self) -> list[Fold]:
-        """Return what is to be told of single records, in the order of their ids."""
-        return [outcome for _, outcome in sorted(self._decisions.outcomes.items())]
-
-    def history(self, name: str) -> list[Event]:
-        """Return the decisions on one record in the order in which they count."""
-        return [step.event for step, _ in self._steps(name)]
-
-    def has_effect(self, name: str, numbers: Collection[str]) -> bool:
-        """Whether one of the events ``numbers`` has changed anything of the record."""
-        # The fold has noted it: to walk through each history again takes as long as to make the states anew.
-        outcome = self._decisions.outcomes.get(name)
-        idle = outcome.idle if outcome else ()
-        return any(event.event in numbers and event.event not in idle for event in self._decisions.of(name))
-
-    def is_applied(self, event: Event) -> bool:
-        """Whether an edit, an addition or a drop stands in its record file, put there by `curate apply-edits`."""
-        if event.op not in ("edit", "add", "drop"):
-            return False
-        ordered = in_causal_order(self._decisions.of(event.id))
-        return any(other.op == "rewrite" and other.by == APPLIED_BY and event.event in seen for other, seen in ordered)
-
-    def take(self, events: Iterable[Event]) -> set[str]:
-        """Take ``events`` in, those that are new, and return the records that they are on."""
-        changed = set(self._late)
-        for event in events:
-            if event.event not in self._known:
-                self._known.add(event.event)
-                self.order.append(event)
-                self._decisions.add(event)
-                changed.add(event.id)
-        return self._refold(changed)
-
-    def differing(self, other: StateTracker) -> set[str]:
-        """Return the records that somebody has decided on and that are not the same in ``other``."""
-        mine, theirs = self._states, other._states
-        return {name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name)}
-
-    def remarks(self) -> list[str]:
-        """Return what a person should know of the journal: of segments, and of decisions that apply to nothing."""
-        return [*self.reader.remarks(), *self._decisions.folded({}).remarks()]
-
-    def _refold(self, names: Collection[str]) -> set[str]:
-        """Work out the states of ``names`` anew and return them; those whose lines cannot be read now come later."""
-        done: dict[str, RecordState | None] = {}
-        with suppress(CurateError):
-            # At once; what cannot be read now is met again one by one.
-            self._bases |= self.catalog.read_all([name for name in names if name not in self._bases])
-        for name in names:
-            try:
-                base = self._bases[name] = self._base(name)
-            except CurateError as error:
-                if error.code != FILES_CHANGED:
-                    raise
-                self._late.add(name)
-                continue
-            done[name] = self._decisions.fold(name, base)
-        self._states |= done
-        self._late -= done.keys()
-        states = ((name, state) for name, state in done.items() if state is not None)
-        visible = {name: self.blind.redacted(state, self._shape) for name, state in states}
-        hidden = {name for name, state in done.items() if state is not None and self.blind.hides(state, CATEGORY)}
-        self._hidden_categories = (self._hidden_categories - done.keys()) | hidden
-        # What is hidden is in no row: no cell, filter, order or count can tell it.
-        self.catalog.update(done, {name: state for name, state in visible.items() if state is not done[name]})
-        return set(done)
-
-    def _base(self, name: str) -> Record | None:
-        """Return the record as its line has it."""
-        return self._bases[name] if name in self._bases else self.catalog.read(name)
-
-    def _steps(self, name: str) -> Iterator[tuple[AppliedEvent, RecordState | None]]:
-        return steps(self._base(name), self._decisions.of(name), self._shape)

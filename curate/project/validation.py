@@ -116,7 +116,7 @@ class Validation:
         from curate.project.golden import changed_records
         from curate.project.whole_findings import machine_records, outdated_drops, returned_texts
 
-        findings = [*self._whole.decisions.folded({}).findings, *changed_records(self._whole)]
+        findings = [*self._stream.told(), *changed_records(self._whole)]
         findings += [*machine_records(self._whole), *outdated_drops(self._whole), *returned_texts(self._whole)]
         verdict = verdict.with_findings(self._renamed(findings))
         return with_waiting(verdict, self._whole, self.spec.limit, self._renamed)
@@ -241,7 +241,7 @@ class RecordStream:
         """
         self._root = root
         self._data = data
-        self._decisions = data.decisions if data and data.decisions.names else None
+        self._decisions = data.decisions.anew() if data and data.decisions.names else None
         # The workspace's files in their order, by the names that settings have for them.
         self._files = (
             {relative_name(path, data.root): path for path in data.files()} if data and self._decisions else {}
@@ -281,6 +281,10 @@ class RecordStream:
                 items = read_records([path], shape, root=self._root)
                 records += [r for r in items if isinstance(r, Record) and not self._decisions.is_out(r.id)]
         return records
+
+    def told(self) -> list[Finding]:
+        """Return what is wrong with decisions on records that were read."""
+        return self._decisions.told().findings if self._decisions else []
 
     def answered(self) -> list[tuple[RecordState, str]]:
         """Return the records of the whole workspace whose category somebody has answered, each with its line's id.

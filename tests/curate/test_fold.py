@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from curate.base.events import EVENTS
 from curate.base.record import Source, text_digest
-from curate.project.fold import RecordState, content_digest, fold, steps
+from curate.project.fold import RecordState, content_digest, steps
 from curate.schema import load_shape
 from tests.curate.deciding import changed
+from tests.curate.folding import fold
 from tests.effort import draws
 
 SHAPE = load_shape("instruction")

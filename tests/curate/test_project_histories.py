@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from curate.base.events import Assign, Restore
 from curate.base.record import Source
 from curate.project.data import load_data
-from curate.project.fold import fold
 from curate.schema import load_shape
 from tests.curate.attacking import (
     LINES,
@@ -30,6 +29,7 @@ from tests.curate.attacking import (
     plant,
     states,
 )
+from tests.curate.folding import fold
 from tests.curate.journal.people import apply_edits
 from tests.effort import draws
 

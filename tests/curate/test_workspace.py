@@ -6,10 +6,10 @@ import pytest
 from curate.base.events import Add, Assign, Drop, Edit, Label, Restore
 from curate.base.record import CurateError
 from curate.project.data import load_data
-from curate.project.fold import fold
 from curate.project.journal import JournalWriter, read_journal
 from curate.project.validation import validate_data
 from tests.curate.deciding import decide
+from tests.curate.folding import fold
 
 LINES = [
     {"id": "a", "instruction": "Add 2 and 3.", "output": "5", "category": "sum"},

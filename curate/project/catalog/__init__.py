@@ -33,7 +33,7 @@ from curate.project.catalog.columns import (
     head,
     values_of,
 )
-from curate.project.data import ProjectData, files_as_they_are
+from curate.project.data import ProjectData
 from curate.project.fold import RecordState
 from curate.schema.settings import ReviewSettings
 
@@ -258,18 +258,6 @@ class Catalog:
                 state = RecordState(records[row]) if row in records else self._patch.states[row]
                 if state is not None:
                     yield state
-
-    def read_all(self, names: Sequence[str]) -> dict[str, Record]:
-        """Return the lines of those of ``names`` that record files have; E974 as `read`."""
-        table = self.base.table
-        rows = table.rows_of(names)
-        return dict(zip((table.ids[row] for row in rows), table.records(rows), strict=True))
-
-    def is_current(self) -> bool:
-        """Whether the record files are still those that the catalogue was made of."""
-        present = files_as_they_are(self.data.matching_files(), self.data.root)
-        # An empty file holds no record: the first record that is added makes one, see `make_added_file`.
-        return [file for file in present if file[1]] == [file for file in self.base.table.stamps if file[1]]
 
     # What changes.
 

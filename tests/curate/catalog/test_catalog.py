@@ -230,7 +230,8 @@ def test_another_schema_gives_another_catalogue(make_workspace, kept):
 
 def test_a_line_of_a_changed_file_is_refused(workspace):
     catalog = open_catalog(workspace)
-    assert catalog.is_current()
+    assert workspace.states()
+    assert workspace.is_current()
     assert catalog.read("r001")
     path = workspace.root / "data" / "a.jsonl"
     path.write_bytes(path.read_bytes().replace(b"item 1", b"item 9"))
@@ -242,7 +243,7 @@ def test_a_line_of_a_changed_file_is_refused(workspace):
     path.unlink()
     with pytest.raises(CurateError, match=r"a\.jsonl was changed"):
         catalog.read("r001")
-    assert not catalog.is_current()
+    assert not workspace.is_current()
 
 
 def test_files_that_keep_changing_are_told(workspace, monkeypatch):

@@ -17,10 +17,10 @@ from curate.base.events import EVENTS, Assign, Drop, Label
 from curate.base.record import CurateError
 from curate.base.storage import Segment
 from curate.project.data import load_data
-from curate.project.fold import fold
 from curate.project.integrity import check, recover
 from curate.project.journal import JournalWriter, frame, pieces, read_journal, segments
 from tests.curate.deciding import changed, decide
+from tests.curate.folding import fold
 from tests.curate.journal.people import Opener, make, summary
 from tests.effort import EFFORT
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from curate.base.record import CurateError
-from curate.project.fold import fold
 from curate.project.integrity import check
 from curate.project.journal import JournalWriter
+from tests.curate.folding import fold
 from tests.curate.journal.people import Opener, batches, make, summary
 
 PUTS = 4000

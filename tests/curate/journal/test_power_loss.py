@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from curate.base.events import Assign, Event
-from curate.project.fold import RecordState, fold
+from curate.project.fold import RecordState
 from curate.project.integrity import check, recover
 from curate.project.journal import read_journal
 from tests.curate.deciding import changed, decide
+from tests.curate.folding import fold
 from tests.curate.journal.mistakes import MISTAKES, plant
 from tests.curate.journal.people import Opener, Person, Summary, apply_edits, make, summary
 from tests.curate.journal.power import Disk, Recorder
