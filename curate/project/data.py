@@ -101,7 +101,7 @@ class ProjectData:
 
     def is_current(self) -> bool:
         """Whether no decision was moved out of the journal, and the record files are still those that were read."""
-        if "_states" not in self.__dict__:
+        if self.lines.table is None and self.lines.items is None:
             return True
         read = self.lines.table.stamps if self.lines.table is not None else self.lines.stamps
         # An empty file holds no record: the first record that is added makes one, see `make_added_file`.
