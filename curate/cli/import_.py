@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,7 @@ from curate.base.tables import counted, table, width_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from curate.formats.import_note import ImportOptions
-    from curate.formats.import_plan import ImportPlan, RowSelection
+    from curate.formats.import_plan import RowSelection
     from curate.formats.intake import Intake
     from curate.formats.taken_ids import IdChoice, TakenIds
     from curate.project.update import Update
@@ -78,9 +76,10 @@ def command(
     reasoning, are read once --only, --map or --to-meta says how. --map takes columns and JSON pointers: --map
     instruction=question,output=answer and --map instruction=/data/text,output=/answers/0/text.
 
-    A file that has grown or changed since needs --update. It is read with the options of the last time, except for what
-    is said otherwise. What it has added and changed is shown and written, and what people decided stays. Where they
-    changed the same as the file, theirs holds, and both are kept until somebody settles it (L403, `curate review`).
+    A file that has grown or changed since needs --update. It is read as the last time (imports/NAME.toml), except for
+    what is said otherwise, and refused where that does not fit it any more. What it has added and changed is shown and
+    written, and what people decided stays. Where they changed the same as the file, theirs holds, and both are kept
+    until somebody settles it (L403, `curate review`).
     Records that the file has no more stay, unless --drop-gone drops them as one act that `curate undo` takes back.
     Records are known again by --key, which must tell them apart, else by their id; one without either is named by its
     content, so that a changed one counts as one gone and one added.
@@ -95,19 +94,21 @@ def command(
 
     settings, shape = _workspace(root, files)
     paths, selection = selection_of(files, only, to_meta, split)
-    options: dict[str, Any] = {"format_name": format_name, "selection": selection, "encoding": encoding}
-    options["mapping"] = parse_map(map_text) if map_text else None
+    options: dict[str, Any] = {
+        "format_name": format_name, "selection": selection, "encoding": encoding, "category": category,
+        "mapping": parse_map(map_text) if map_text else None,
+    }  # fmt: skip
     if (key or drop_gone) and not is_update:
         raise click.UsageError("--key and --drop-gone go with --update.")
     intakes: list[Intake] = []
     # One file after the other: what is written for one stays if the next cannot be read.
     for path in paths:
         if is_update:
-            plan, reading = _plan_again(path, root, shape, options | {"id_prefix": id_prefix}, category, key)
-            intake = _update(plan, root, reading, taken, limit, is_dropping=drop_gone, is_dry_run=dry_run)
+            options |= {"key": key, "id_prefix": id_prefix}
+            intake = _update(path, root, shape, options, taken, limit, is_dropping=drop_gone, is_dry_run=dry_run)
         else:
             ids = TakenIds(choice=taken, prefix=id_prefix)
-            intake = _import_file(path, root, shape, ids, is_dry_run=dry_run, category=category, **options)
+            intake = _import_file(path, root, shape, ids, is_dry_run=dry_run, **options)
         intakes.append(intake)
     _save_answers_and_advise(intakes, root, settings, category, is_dry_run=dry_run)
     return Exit.FINDINGS if any(intake.rejected for intake in intakes) else Exit.OK
@@ -163,51 +164,11 @@ def _workspace(root: Path, files: Sequence[Path]) -> tuple[Settings, Shape]:
     return settings, load_shape(settings.schema_, root)
 
 
-def _plan_again(
-    path: Path, root: Path, shape: Shape, options: dict[str, Any], category: str, key: str
-) -> tuple[ImportPlan, ImportOptions]:
-    """Plan to read a file as the last time, except for what is said otherwise now, and say what that is.
-
-    Raises:
-        CurateError: E908 when nothing is said and its rows have another format than they had.
-    """
-    from curate.formats.import_note import ImportOptions, note_path, read_note
-    from curate.formats.import_plan import NATIVE, RowSelection, plan_import
-    from curate.formats.intake import reading_of, target_of
-    from curate.formats.taken_ids import TakenIds
-
-    noted = read_note(note_path(root, target_of(path, root)))
-    last = noted[0] if noted else ImportOptions()
-    selection: RowSelection = options["selection"]
-    now = last.otherwise(
-        format=options["format_name"] or ("mapping" if options["mapping"] else ""),
-        mapping=options["mapping"],
-        only=selection.only,
-        to_meta=sorted(selection.to_meta),
-        encoding=options["encoding"],
-        category=category,
-        split=selection.split,
-        key=key,
-        id_prefix=options["id_prefix"],
-    )
-    # Rows in the workspace's own shape are looked at anew, so that a verdict among them is seen.
-    name = "" if now.format == NATIVE and not options["format_name"] else now.format
-    chosen = RowSelection(now.only, frozenset(now.to_meta), selection.answers, now.split)
-    mapping = now.mapping if now.format == last.format or options["mapping"] else None
-    plan = plan_import(path, shape, format_name=name, mapping=mapping or None, selection=chosen, encoding=now.encoding)
-    if not name and last.format and plan.format_name != last.format:
-        message = f"{path}: its rows were read as {last.format}; now they look like {plan.format_name}"
-        raise CurateError("E908 cannot-import", message, "Say which with --format NAME. Nothing was written.")
-    if now != last and last != ImportOptions():
-        console.talk(f"{console.one_line(str(path))}: read otherwise than the last time")
-    taken = TakenIds(prefix=now.id_prefix)
-    return plan, replace(reading_of(plan, now.encoding, now.category, taken), key=now.key, ids=now.ids)
-
-
 def _update(
-    plan: ImportPlan,
+    path: Path,
     root: Path,
-    reading: ImportOptions,
+    shape: Shape,
+    options: dict[str, Any],
     choice: IdChoice,
     limit: int,
     *,
@@ -216,23 +177,25 @@ def _update(
 ) -> Intake:
     """Show what a file that was imported before says anew, and write it unless ``is_dry_run``."""
     from curate.cli._output import print_lines
-    from curate.formats.import_note import note_path, read_note
-    from curate.formats.intake import read_rows, target_of
+    from curate.formats.import_note import note_path, read_digests
+    from curate.formats.intake import plan_intake, read_rows
     from curate.formats.taken_ids import TakenIds
     from curate.project.data import load_data
     from curate.project.diff import render_text
     from curate.project.ids import taken_ids
     from curate.project.update import plan_update, replace_records, write_update
 
-    data = load_data(root)
-    target = target_of(plan.path, root)
+    data, intake = load_data(root), plan_intake(path, root, shape, **options)
+    if intake.last.format and intake.reading != intake.last.model_copy(update={"sha256": intake.reading.sha256}):
+        console.talk(f"{console.one_line(str(path))}: read otherwise than the last time")
     # What the file had the last time is its own, also where the record was taken out here.
-    noted = read_note(note_path(root, target))
-    own = {name.partition(chr(0))[0] for name in noted[1]} if noted else set()
-    taken = TakenIds(taken_ids(data, target) - own, choice, reading.id_prefix, reading.ids)
-    intake, rows = read_rows(plan, root, data.shape, taken, reading.category)
-    reading = replace(reading, ids=dict(taken.renamed))
-    update = plan_update(intake, rows, data, reading, is_dropping=is_dropping)
+    noted = read_digests(note_path(root, intake.target)) if intake.last.format else {}
+    own = {name.partition(chr(0))[0] for name in noted}
+    intake.taken = taken = TakenIds(
+        taken_ids(data, intake.target) - own, choice, intake.reading.id_prefix, intake.last.ids
+    )
+    rows = read_rows(intake, data.shape)
+    update = plan_update(intake, rows, data, is_dropping=is_dropping)
     intake.is_unchanged = update.is_noted and not is_dropping
     if not is_dry_run:
         write_update(update, data, is_dropping=is_dropping)

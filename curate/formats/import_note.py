@@ -1,18 +1,19 @@
-"""What an import has taken from a file, and how it was read: the next one reads alike, and sees who changed a line."""
+"""How a file was read and what it said: every later import of its name reads alike, and sees who changed a line."""
 
 from __future__ import annotations
 
+import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
-from itertools import tee
+from itertools import chain, tee
 from pathlib import Path
-from typing import Any
 
 import orjson
+import tomlkit
+from pydantic import BaseModel, ConfigDict, Field
 
-from curate.base.file_guard import read_file
+from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.record import CurateError, Json, Source, canonical
 from curate.base.storage import write_atomic
 from curate.jsonl import Entry, read_entries
@@ -25,32 +26,41 @@ _MOST_BYTES = 1 << 32
 FieldDigests = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class ImportOptions:
-    """How a file was read, so that an update reads it in the same way; what is empty is left to the file."""
+class Reading(BaseModel):
+    """How a file was read, so that every later import of its name reads it alike; what is empty is left to the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: str = ""
-    mapping: Mapping[str, str] = field(default_factory=dict)
+    """The format of its rows."""
+    mapping: dict[str, str] = Field(default_factory=dict)
+    """By field, the column or JSON pointer."""
     only: tuple[tuple[str, str], ...] = ()
-    """Pairs of a column and the value that it must have."""
-    to_meta: Sequence[str] = ()
+    """Columns and the values that a row must have there."""
+    to_meta: tuple[str, ...] = ()
+    """Fields that are stored and not trained on."""
     encoding: str = ""
     category: str = ""
+    """Of records that name none."""
     split: str = ""
+    """Of records that name none."""
     key: str = ""
     """The column or JSON pointer that names a record for an update; empty for its id."""
     id_prefix: str = ""
-    ids: Mapping[str, str] = field(default_factory=dict)
-    """The records whose ids are not those of the file, by these: a taken id is another one, an empty one no record."""
-
-    def otherwise(self, **options: Any) -> ImportOptions:
-        """Return the reading with those of ``options`` that say something."""
-        return replace(self, **{name: value for name, value in options.items() if value})
+    """What stands before the id of each row."""
+    layout: str = ""
+    """How a table was laid out: its sheet or separator, and whether it had a header."""
+    columns: tuple[str, ...] = ()
+    """Columns that each of the first rows had and that records were made of."""
+    sha256: str = ""
+    """Of the file that was read last; empty for a folder."""
+    ids: dict[str, str] = Field(default_factory=dict)
+    """By the id in the file, that of the record where it is another one; empty for no record."""
 
 
 def note_path(root: Path, target: Path) -> Path:
-    """Return where the note of the import to the record file ``target`` lies."""
-    return root / NOTES_FOLDER / f"{target.stem}.json"
+    """Return where it is noted how the source of the record file ``target`` was read."""
+    return root / NOTES_FOLDER / f"{target.stem}.toml"
 
 
 def field_digests(line: Mapping[str, Json]) -> dict[str, str]:
@@ -62,7 +72,7 @@ def field_digests(line: Mapping[str, Json]) -> dict[str, str]:
     return {key: blake2b(value, digest_size=8).hexdigest() for key, value in spelled.items()}
 
 
-def note_source(root: Path, target: Path, shape: Shape, reading: ImportOptions) -> None:
+def note_source(root: Path, target: Path, shape: Shape, reading: Reading) -> None:
     """Note that the record file ``target`` is what an import has just written; without a record there is no file."""
 
     # Read once more, because an import does not hold what it writes.
@@ -83,25 +93,22 @@ def numbered(names: Iterable[str]) -> Iterator[str]:
         yield name if counts[name] == 1 else f"{name}\0{counts[name]}"
 
 
-def write_note(path: Path, reading: ImportOptions, records: Iterable[tuple[str, FieldDigests]]) -> None:
-    """Write the note ``path``: how the source was read, and by id what it said last.
+def write_note(path: Path, reading: Reading, records: Iterable[tuple[str, FieldDigests]]) -> None:
+    """Write how the source was read to ``path``, and beside it, by id, what it said last.
 
     Raises:
         CurateError: E906 when it cannot be written.
     """
-
-    def chunks() -> Iterator[bytes]:
-        # One record a line, so that git shows which of them an update has changed.
-        yield b'{"version":2,"reading":' + orjson.dumps(asdict(reading)) + b',"records":{'
-        for number, (name, digests) in enumerate(records):
-            yield b"".join([b",\n" if number else b"\n", orjson.dumps(name), b":", orjson.dumps(digests)])
-        yield b"\n}}\n"
-
-    write_atomic(path, chunks())
+    # One record a line, so that git shows which of them an update has changed.
+    items = (orjson.dumps(name) + b":" + orjson.dumps(digests) for name, digests in records)
+    lines = (b"%s\n%s" % (b"," if number else b"", item) for number, item in enumerate(items))
+    write_atomic(path.with_suffix(".json"), chain([b"{"], lines, [b"\n}\n"]))
+    # This one comes last: where it is, the other is whole.
+    write_atomic(path, [tomlkit.dumps(reading.model_dump(mode="json", exclude_defaults=True)).encode()])
 
 
-def read_note(path: Path) -> tuple[ImportOptions, dict[str, FieldDigests]] | None:
-    """Return how the source was read and what it said of each record, by id; None where there is no note.
+def read_reading(path: Path) -> Reading | None:
+    """Return how the source was read; None where there is no note.
 
     Raises:
         CurateError: E993 when it is not what an import writes.
@@ -109,33 +116,27 @@ def read_note(path: Path) -> tuple[ImportOptions, dict[str, FieldDigests]] | Non
     if not path.exists():
         return None
     try:
-        note = orjson.loads(read_file(path, most=_MOST_BYTES))
-        if note["version"] == 2 and all(map(_is_digests, note["records"].values())):
-            return _reading_of(note["reading"]), note["records"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    hint = "Restore it from git or another copy; without it, remove it: then all lines count as the source's."
-    raise CurateError("E993 bad-note", f"{path} is not what an import writes", hint)
+        return Reading.model_validate(tomllib.loads(read_file(path, most=MOST_DOCUMENT).decode()))
+    except (OSError, ValueError) as error:
+        raise _bad_note(path) from error
 
 
-def _reading_of(value: Mapping[str, Any]) -> ImportOptions:
-    """Return what a note says of the reading; TypeError and ValueError where it is none."""
-    reading = ImportOptions(**value)
-    pairs = [*reading.mapping.items(), *reading.ids.items(), *((column, wanted) for column, wanted in reading.only)]
-    texts = [
-        reading.format,
-        reading.encoding,
-        reading.category,
-        reading.split,
-        reading.key,
-        reading.id_prefix,
-        *reading.to_meta,
-        *sum(pairs, ()),
-    ]
-    if not all(isinstance(text, str) for text in [*texts, *sum(pairs, ())]):
-        raise TypeError("all that a reading says is text")
-    return replace(reading, only=tuple((column, wanted) for column, wanted in reading.only))
+def read_digests(path: Path) -> dict[str, FieldDigests]:
+    """Return what the source said of each record, by id, as it is noted beside ``path``.
+
+    Raises:
+        CurateError: E993 when it is not what an import writes.
+    """
+    path = path.with_suffix(".json")
+    try:
+        records: dict[str, FieldDigests] = orjson.loads(read_file(path, most=_MOST_BYTES))
+        if all(isinstance(digest, str) for digests in records.values() for digest in digests.values()):
+            return records
+    except (OSError, ValueError, AttributeError) as error:
+        raise _bad_note(path) from error
+    raise _bad_note(path)
 
 
-def _is_digests(value: Json) -> bool:
-    return isinstance(value, dict) and all(isinstance(digest, str) for digest in value.values())
+def _bad_note(path: Path) -> CurateError:
+    hint = "Restore it from git or another copy, or remove the .toml beside it: then all lines count as the source's."
+    return CurateError("E993 bad-note", f"{path} is not what an import writes", hint)

@@ -14,10 +14,19 @@ import orjson
 from curate.base.console import spelled
 from curate.base.file_guard import inside, open_file
 from curate.base.record import TRACES, CurateError, Json, Source
-from curate.base.storage import write_atomic
-from curate.formats.columns import ColumnUse, columns_of
-from curate.formats.import_note import ImportOptions, note_path, note_source
-from curate.formats.import_plan import EVERYTHING, ImportPlan, RowSelection, forms_open_to, open_fields, plan_import
+from curate.base.storage import digest_of, write_atomic
+from curate.base.tables import listed
+from curate.formats.columns import EMPTY, META, NOWHERE, ColumnUse, columns_of
+from curate.formats.import_note import Reading, note_path, note_source, read_reading
+from curate.formats.import_plan import (
+    EVERYTHING,
+    NATIVE,
+    ImportPlan,
+    RowSelection,
+    forms_open_to,
+    open_fields,
+    plan_import,
+)
 from curate.formats.importers import (
     ConvertedRow,
     ForeignForm,
@@ -25,10 +34,11 @@ from curate.formats.importers import (
     Rejected,
     RowError,
     SourceRow,
+    cannot_import,
     importers,
 )
 from curate.formats.importers._foreign import names_beside
-from curate.formats.importers._reading import is_filled, split_of
+from curate.formats.importers._reading import is_filled, split_of, value_at
 from curate.formats.importers.annotations import Joined, key_of
 from curate.formats.importers.conversations import refuse_talk
 from curate.formats.quarantine import QUARANTINE_FOLDER, entry_key, settled_entries
@@ -36,6 +46,7 @@ from curate.formats.taken_ids import TakenIds
 from curate.schema import Shape, load_shape
 
 DATA_FOLDER = "data"
+_LINKED = "Remove the link. Nothing was written."
 _TALKS = ("messages", "conversations", "prompt", "completion")
 # Keys of a turn that a line's messages hold.
 _TURN_KEYS = frozenset(
@@ -98,6 +109,9 @@ class Intake:
     plan: ImportPlan
     target: Path
     quarantine: Path
+    last: Reading
+    """How the last file of this name was read; empty for a new name."""
+    reading: Reading
     num_records: int = 0
     rejected: list[Rejected] = field(default_factory=list)
     is_unchanged: bool = False
@@ -111,6 +125,11 @@ class Intake:
     """What became of rows whose ids records have already."""
     columns: list[ColumnUse] = field(default_factory=list)
     """Where each column of the first rows goes."""
+
+    @property
+    def reading_now(self) -> Reading:
+        """How the file was read, with the ids that its rows were given."""
+        return self.reading.model_copy(update={"ids": dict(self.taken.renamed)})
 
     @property
     def reasons(self) -> Counter[str]:
@@ -139,79 +158,119 @@ def take_in(
         CurateError: E908 when the file cannot be read or understood, E919 when the target holds something else, E914
             when a link leads out of the workspace, E906 when writing fails.
     """
-    plan = plan_import(path, shape, format_name=format_name, mapping=mapping, selection=selection, encoding=encoding)
-    intake = _intake_of(plan, root, shape)
-    intake.taken = taken or intake.taken
+    taken = taken or TakenIds()
+    intake = plan_intake(
+        path, root, shape, format_name=format_name, mapping=mapping, category=category, selection=selection,
+        encoding=encoding, id_prefix=taken.prefix,
+    )  # fmt: skip
+    taken.prefix, intake.taken = intake.reading.id_prefix, taken
     if is_dry_run and not intake.target.exists():
         # A dry run converts every row as well, because it reports what becomes of each.
-        for _ in _lines(intake, shape, category):
+        for _ in _lines(intake, shape):
             pass
-    elif is_dry_run or not _write_some(intake.target, _lines(intake, shape, category)):
+    elif is_dry_run or not _write_some(intake.target, _lines(intake, shape)):
         if path.resolve() == intake.target.resolve():
             raise CurateError(
                 "E919 would-overwrite", f"{path} already is a file of this workspace", "There is nothing to import."
             )
         # The same file once more changes nothing; other lines under its name are records of somebody, and stay.
-        if not _is_same(_lines(intake, shape, category), intake.target):
+        if not _is_same(_lines(intake, shape), intake.target):
             message = f"{intake.target} exists and holds other lines than {path}"
             hint = "If it is the same file, grown or changed, add --update. Else rename one of the two."
             raise CurateError("E919 would-overwrite", message, f"{hint} Nothing was written.")
         intake.is_unchanged = True
     else:
-        note_source(root, intake.target, shape, reading_of(plan, encoding, category, intake.taken))
+        note_source(root, intake.target, shape, intake.reading_now)
     if not is_dry_run:
         set_aside(intake)
     return intake
 
 
-def reading_of(plan: ImportPlan, encoding: str, category: str, taken: TakenIds) -> ImportOptions:
-    """Return how a planned file is read, with what was guessed of it."""
-    only, to_meta = plan.selection.only, sorted(plan.selection.to_meta)
-    ids = dict(taken.renamed)
-    return ImportOptions(
-        plan.format_name,
-        dict(plan.mapping),
-        only,
-        to_meta,
-        encoding,
-        category,
-        plan.selection.split,
-        id_prefix=taken.prefix,
-        ids=ids,
-    )
-
-
-def read_rows(
-    plan: ImportPlan, root: Path, shape: Shape, taken: TakenIds, category: str = ""
-) -> tuple[Intake, list[Imported]]:
-    """Return the good rows of a planned file, and what becomes of the others; nothing is written.
+def plan_intake(
+    path: Path,
+    root: Path,
+    shape: Shape,
+    *,
+    format_name: str = "",
+    mapping: Mapping[str, str] | None = None,
+    category: str = "",
+    selection: RowSelection = EVERYTHING,
+    encoding: str = "",
+    key: str = "",
+    id_prefix: str = "",
+) -> Intake:
+    """Plan to read a file as the last one of its name was read, except for what is said otherwise.
 
     Raises:
-        CurateError: E904 when the file was not imported before, E908 when it cannot be read, E914 when a link leads out
-            of the workspace.
+        CurateError: E908 when it cannot be read, or no more as the last one was, while neither a format nor a mapping
+            is given; E993 for a damaged note, and E914 when a link leads out of the workspace.
     """
-    intake = _intake_of(plan, root, shape)
-    intake.taken = taken
+    last = read_reading(inside(root, note_path(root, target_of(path, root)), _LINKED)) or Reading()
+    said = {
+        "only": selection.only, "to_meta": tuple(sorted(selection.to_meta)), "encoding": encoding,
+        "category": category, "split": selection.split, "key": key, "id_prefix": id_prefix,
+    }  # fmt: skip
+    now = last.model_copy(update={name: value for name, value in said.items() if value})
+    # Rows in the workspace's own shape are looked at anew, so that a verdict among them is seen.
+    name = format_name or ("" if mapping or last.format == NATIVE else last.format)
+    chosen = replace(selection, only=now.only, to_meta=frozenset(now.to_meta), split=now.split)
+    plan = plan_import(
+        path, shape, format_name=name, selection=chosen, encoding=now.encoding,
+        mapping=mapping or (last.mapping if name == last.format else None) or None,
+    )  # fmt: skip
+    intake = Intake(plan, target_of(path, root), root / QUARANTINE_FOLDER / f"{_name_of(path)}.jsonl", last, now)
+    intake.columns = columns_of(plan, shape)
+    for written in (intake.target, intake.quarantine):
+        inside(root, written, _LINKED)
+    unread = {META, NOWHERE, EMPTY}
+    read = [use.column for use in intake.columns if use.target not in unread]
+    intake.reading = now.model_copy(update={
+        "format": plan.format_name, "mapping": dict(plan.mapping), "layout": plan.container.layout(path),
+        "columns": tuple(name for name in read if all(is_filled(value_at(row, name)) for row in plan.sample)),
+        "sha256": digest_of(path.resolve()),
+    })  # fmt: skip
+    if last.format and not format_name and not mapping:
+        _require_alike(intake)
+    return intake
+
+
+def _require_alike(intake: Intake) -> None:
+    """Refuse a file that cannot be read as the last one of its name was: what it means now would be a guess."""
+    path, last, now = intake.plan.path, intake.last, intake.reading
+    missing = [name for name in last.columns if all(not is_filled(value_at(row, name)) for row in intake.plan.sample)]
+    if now.format != last.format:
+        what = f"its rows were read as {last.format}; now they look like {now.format}"
+    elif last.layout and now.layout and now.layout != last.layout:
+        what = f"it was read with {last.layout}; now it has {now.layout}"
+    elif missing:
+        what = f"none of its rows has {listed(missing)}, which all had the last time"
+    else:
+        return
+    hint = f"If it is to be read otherwise from now on: --format NAME (such as {now.format}), or --map FIELD=COLUMN."
+    raise cannot_import(f"{path}: {what}", f"{hint} Nothing was written.")
+
+
+def read_rows(intake: Intake, shape: Shape) -> list[Imported]:
+    """Return the good rows of a planned file, and count on ``intake`` what becomes of all; nothing is written.
+
+    Raises:
+        CurateError: E904 when the file was not imported before, E908 when it cannot be read.
+    """
     if not intake.target.is_file():
-        message = f"{intake.target} is not there: {plan.path} was not imported under this name"
+        message = f"{intake.target} is not there: {intake.plan.path} was not imported under this name"
         raise CurateError(
             "E904 no-such-file", message, "Import it without --update, or give it the name that it had then."
         )
-    return intake, list(_imported_rows(intake, shape, category))
+    return list(_imported_rows(intake, shape))
 
 
 def target_of(path: Path, root: Path) -> Path:
     """Return the record file into which a file is imported."""
-    return root / DATA_FOLDER / f"{_stem(path.name or path.resolve().name)}.jsonl"
+    return root / DATA_FOLDER / f"{_stem(_name_of(path))}.jsonl"
 
 
-def _intake_of(plan: ImportPlan, root: Path, shape: Shape) -> Intake:
-    name = plan.path.name or plan.path.resolve().name
-    intake = Intake(plan, target_of(plan.path, root), root / QUARANTINE_FOLDER / f"{name}.jsonl")
-    intake.columns = columns_of(plan, shape)
-    for written in (intake.target, intake.quarantine, note_path(root, intake.target)):
-        inside(root, written, "Remove the link. Nothing was written.")
-    return intake
+def _name_of(path: Path) -> str:
+    return path.name or path.resolve().name
 
 
 def set_aside(intake: Intake) -> None:
@@ -227,18 +286,18 @@ def set_aside(intake: Intake) -> None:
         write_atomic(intake.quarantine, lines)
 
 
-def _lines(intake: Intake, shape: Shape, category: str) -> Iterator[bytes]:
-    return (row.raw + b"\n" for row in _imported_rows(intake, shape, category))
+def _lines(intake: Intake, shape: Shape) -> Iterator[bytes]:
+    return (row.raw + b"\n" for row in _imported_rows(intake, shape))
 
 
-def _imported_rows(intake: Intake, shape: Shape, category: str) -> Iterator[Imported]:
+def _imported_rows(intake: Intake, shape: Shape) -> Iterator[Imported]:
     """Yield the good rows, and count on ``intake`` what becomes of every row."""
     # It may run twice, to write and to compare with what is there; each time counts from the start.
     intake.num_records = intake.num_joined = intake.num_tied = 0
     for counts in (intake.rejected, intake.left_out, intake.moved, intake.answers):
         counts.clear()
     intake.taken.begin()
-    for converted in convert(intake.plan, shape, category=category):
+    for converted in convert(intake.plan, shape, category=intake.reading.category):
         row: Imported | Rejected | LeftOut | None = converted
         if isinstance(converted, Imported):
             row = _placed(intake, converted, shape)

@@ -32,11 +32,11 @@ from curate.checks.runner import read_records
 from curate.checks.runner.names import UniqueNames
 from curate.formats.import_note import (
     FieldDigests,
-    ImportOptions,
+    Reading,
     field_digests,
     note_path,
     numbered,
-    read_note,
+    read_digests,
     write_note,
 )
 from curate.formats.importers._reading import value_at
@@ -60,7 +60,7 @@ class Update:
     """What becomes of a record file whose source has come again; nothing is written before `write_update`."""
 
     intake: Intake
-    reading: ImportOptions
+    reading: Reading
     stamp: FileStamp
     has_note: bool
     """Whether it is known what the last import took; else every line counts as the source's."""
@@ -95,12 +95,10 @@ class Update:
         return f"gone from {self.intake.plan.path.name}"
 
 
-def plan_update(
-    intake: Intake, rows: Sequence[Imported], data: ProjectData, reading: ImportOptions, *, is_dropping: bool = False
-) -> Update:
+def plan_update(intake: Intake, rows: Sequence[Imported], data: ProjectData, *, is_dropping: bool = False) -> Update:
     """Return what the good ``rows`` of a file change in its record file, ``intake.target``.
 
-    The key of the ``reading`` is the column or JSON pointer of a line that says which record it is; without one that
+    The key of its reading is the column or JSON pointer of a line that says which record it is; without one that
     is its id, which is made of its content where it has none. The difference has what is gone from the file as removed
     where it ``is_dropping`` that.
 
@@ -108,11 +106,12 @@ def plan_update(
         CurateError: E908 when no row has the key, or several have the same; E993 for a damaged note; and as
             `ProjectData.read_lines`.
     """
-    target, shape = intake.target, data.shape
-    stamp, noted = stamp_of(target, str(target)), read_note(note_path(data.root, target))
-    update = Update(intake, reading, stamp, noted is not None)
+    target, shape, reading = intake.target, data.shape, intake.reading_now
+    note = note_path(data.root, target)
+    noted = read_digests(note) if note.exists() else None
+    update = Update(intake, reading, stamp_of(target, str(target)), noted is not None)
     here = _records_in(target, data)
-    base = noted[1] if noted else {name: field_digests(record.data) for name, record in here.items()}
+    base = {name: field_digests(record.data) for name, record in here.items()} if noted is None else noted
     records = [shape.record(row.value, Source(str(intake.plan.path), row.line)) for row in rows]
     source = dict(zip(numbered(record.id for record in records), records, strict=True))
     known = dict(zip(_keys(here, reading.key), here.items(), strict=True))
@@ -153,7 +152,7 @@ def plan_update(
     changed = [*(old.id for old, _ in update.edits.values()), *(record.id for record in update.gone if is_dropping)]
     require_unlocked(data.root, changed, str(intake.plan.path))
     update.note = dict(_note(update, here, noted_lines, data)) | update.note
-    update.is_noted = noted == (reading, update.note)
+    update.is_noted = (intake.last, noted) == (reading, update.note)
     return update
 
 

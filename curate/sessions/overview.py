@@ -323,7 +323,7 @@ def not_done(project: Project) -> list[NextStep]:
 def newer_sources(root: Path) -> list[Path]:
     """Return the files in and beside the workspace ``root`` that were imported and have changed since."""
     newer = []
-    for note in sorted((root / NOTES_FOLDER).glob("*.json")):
+    for note in sorted((root / NOTES_FOLDER).glob("*.toml")):
         files = [path for folder in (root, root.parent) for path in folder.glob(f"{escape(note.stem)}.*")]
         newer += [path for path in files if path.is_file() and path.stat().st_mtime > note.stat().st_mtime]
     return newer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(workspace: Path) -> None:
     assert "1 gone" not in update(workspace, rows, "--drop-gone")
     assert tree(workspace) == before
     schema = json.loads((Path(__file__).parents[2] / "schemas/import.schema.json").read_bytes())
-    jsonschema_rs.validator_for(schema).validate(json.loads(before["imports/faq.json"]))
+    jsonschema_rs.validator_for(schema).validate(tomllib.loads(before["imports/faq.toml"].decode()))
 
 
 def test_lines_keep_their_order_and_bytes_and_new_ones_come_where_the_file_has_them(workspace: Path) -> None:
@@ -124,7 +125,7 @@ def test_lines_keep_their_order_and_bytes_and_new_ones_come_where_the_file_has_t
 def test_a_file_without_lines_is_filled(workspace: Path) -> None:
     put(workspace, ROWS[:2])
     (workspace / "data/faq.jsonl").write_bytes(b"")
-    (workspace / "imports/faq.json").unlink()
+    (workspace / "imports/faq.toml").unlink()
     update(workspace, ROWS)
     assert lines(workspace) == ROWS
 
@@ -323,8 +324,8 @@ def test_a_crash_loses_nothing_and_the_next_update_goes_on(
 
 def test_a_damaged_note_is_refused_and_without_one_all_lines_count_as_the_sources(workspace: Path) -> None:
     put(workspace, ROWS)
-    note = workspace / "imports/faq.json"
-    note.write_text('{"version": 2, "reading": {}, "records": {"r0": 3}}')
+    note = workspace / "imports/faq.toml"
+    note.write_text('format = "workspace"\ncolumn = "r0"\n')
     refused = put(workspace, ROWS[:5], "--update").exception
     assert isinstance(refused, CurateError)
     assert refused.number == "E993"

@@ -26,7 +26,8 @@ SPLITS = ("train", "validation", "test")
 FILES = {
     "curate.toml": "workspace",
     "data/*.jsonl": "instruction",
-    "imports/*.json": "import",
+    "imports/*.toml": "import",
+    "imports/*.json": "imported",
     "held_out.json": "held_out",
     "journal/**/*.log": "journal",
     "baseline.json": "baseline",

@@ -181,6 +181,7 @@ class Container:
 
     ``notices`` gives what is to be said of a whole file, such as a column that is left out; ``unpacks`` names the
     packed kinds of file that it reads, as `packed_as` does: all others are refused, whatever they are called.
+    ``layout`` says how a table is laid out, as far as that is found out from the file.
     """
 
     name: str
@@ -190,6 +191,7 @@ class Container:
     priority: int = 0
     notices: FileNotices = lambda _path: ()
     unpacks: Collection[str] = ()
+    layout: Callable[[Path], str] = lambda _path: ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +243,10 @@ def container(
     priority: int = 0,
     notices: FileNotices = lambda _path: (),
     unpacks: Collection[str] = (),
+    layout: Callable[[Path], str] = lambda _path: "",
 ) -> Callable[[Rows], Rows]:
     """Register a function that yields the rows of a file; of those that fit, the highest priority reads it."""
-    options = (priority, notices, unpacks)
+    options = (priority, notices, unpacks, layout)
     return _containers.adding(name, lambda rows: Container(name, inspect.getdoc(rows) or "", fits, rows, *options))
 
 

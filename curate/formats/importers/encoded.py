@@ -60,6 +60,7 @@ def container_for(path: Path, encoding: str) -> Container:
     return replace(
         container_of(_copy(path, encoding)[0]), rows=partial(_rows, encoding=encoding),
         notices=partial(_notices_inside, encoding=encoding), unpacks=(),
+        layout=lambda path: container_of(copy := _copy(path, encoding)[0]).layout(copy),
     )  # fmt: skip
 
 

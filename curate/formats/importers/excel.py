@@ -49,7 +49,15 @@ def _notices(path: Path) -> Sequence[str]:
         return said
 
 
-@container("excel", fits=_fits, priority=4, notices=_notices, unpacks=("zip",))
+def _layout(path: Path) -> str:
+    with _sheets(path) as sheets:
+        for sheet in sheets:
+            if next(_records(sheet), None):
+                return f"sheet {sheet.title!r} and {'a' if _header_of(path, sheet).is_named else 'no'} header"
+        return ""
+
+
+@container("excel", fits=_fits, priority=4, notices=_notices, unpacks=("zip",), layout=_layout)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """Excel tables (.xlsx): the first sheet that holds anything; the line number of a row is its number there."""
     with _sheets(path) as sheets:

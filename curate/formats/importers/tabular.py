@@ -85,7 +85,15 @@ def notices(path: Path) -> tuple[str, ...]:
     return (*header.notices, f"split {split}, by the name of the file") if split else header.notices
 
 
-@container("table", fits=lambda path, _head: path.suffix.lower() in (".csv", ".tsv", ".tab"), notices=notices)
+def _layout(path: Path) -> str:
+    table = _table(path)
+    return f"separator {table[1]!r} and {'a' if _header_of(table).is_named else 'no'} header"
+
+
+_SUFFIXES = (".csv", ".tsv", ".tab")
+
+
+@container("table", fits=lambda path, _head: path.suffix.lower() in _SUFFIXES, notices=notices, layout=_layout)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """CSV and TSV with or without a header; every row has as many cells as the first."""
     table = _table(path)
