@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +15,7 @@ from curate.base.tables import counted, table, width_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from curate.formats.import_plan import RowSelection
+    from curate.formats.import_plan import BatchAnswers, Reading
     from curate.formats.intake import Intake
     from curate.formats.taken_ids import IdChoice, TakenIds
     from curate.project.update import Update
@@ -89,32 +89,38 @@ def command(
 
     Example: curate import answers.csv --map instruction=question,output=answer
     """
-    from curate.formats.importers.mapping import parse_map
+    from curate.formats.importers.batch import part_batches
+    from curate.formats.intake import plan_intake
     from curate.formats.taken_ids import TakenIds
+    from curate.project.given_answers import mark_written
 
     settings, shape = _workspace(root, files)
-    paths, selection = selection_of(files, only, to_meta, split)
-    options: dict[str, Any] = {
-        "format_name": format_name, "selection": selection, "encoding": encoding, "category": category,
-        "mapping": parse_map(map_text) if map_text else None,
-    }  # fmt: skip
+    paths, answers = part_batches(with_rows(files))
+    asked = reading_of(
+        format_name, map_text, only, to_meta,
+        encoding=encoding, category=category, split=split or "", key=key, id_prefix=id_prefix,
+    )  # fmt: skip
     if (key or drop_gone) and not is_update:
         raise click.UsageError("--key and --drop-gone go with --update.")
     intakes: list[Intake] = []
     # One file after the other: what is written for one stays if the next cannot be read.
     for path in paths:
         if is_update:
-            options |= {"key": key, "id_prefix": id_prefix}
-            intake = _update(path, root, shape, options, taken, limit, is_dropping=drop_gone, is_dry_run=dry_run)
+            planned = plan_intake(path, root, shape, asked, answers)
+            intake = _update(planned, root, taken, limit, is_dropping=drop_gone, is_dry_run=dry_run)
         else:
-            ids = TakenIds(choice=taken, prefix=id_prefix)
-            intake = _import_file(path, root, shape, ids, is_dry_run=dry_run, **options)
+            ids = TakenIds(choice=taken)
+            intake = _import_file(path, root, shape, ids, asked, answers, is_dry_run=dry_run)
         intakes.append(intake)
+    if answers and not dry_run:
+        mark_written(root)
     _save_answers_and_advise(intakes, root, settings, category, is_dry_run=dry_run)
     return Exit.FINDINGS if any(intake.rejected for intake in intakes) else Exit.OK
 
 
-def _import_file(path: Path, root: Path, shape: Shape, ids: TakenIds, *, is_dry_run: bool, **options: Any) -> Intake:
+def _import_file(
+    path: Path, root: Path, shape: Shape, ids: TakenIds, asked: Reading, answers: BatchAnswers, *, is_dry_run: bool
+) -> Intake:
     """Import a file that was not imported before, and say what became of it."""
     from curate.formats.intake import take_in, target_of
     from curate.project.data import load_data
@@ -122,7 +128,7 @@ def _import_file(path: Path, root: Path, shape: Shape, ids: TakenIds, *, is_dry_
     from curate.project.update import replace_records
 
     ids.ids = taken_ids(load_data(root), target_of(path, root))
-    intake = take_in(path, root, shape, taken=ids, is_dry_run=is_dry_run, **options)
+    intake = take_in(path, root, shape, asked, answers=answers, taken=ids, is_dry_run=is_dry_run)
     tell(intake, is_dry_run=is_dry_run)
     if ids.replaced and not is_dry_run:
         replace_records(root, ids.replaced)
@@ -134,14 +140,12 @@ def _save_answers_and_advise(
 ) -> None:
     """Save what annotators answered, give categories their scorers, and say what concerns all files together."""
     from curate.formats.groups import group_of
-    from curate.project.given_answers import mark_written, save_answers
+    from curate.project.given_answers import save_answers
     from curate.project.init import add_scorers
 
     if any(intake.answers for intake in intakes):
         saved = None if is_dry_run else save_answers(root, [intake.answers for intake in intakes])
         tell_answers(intakes, root, saved, {question.name for question in settings.label.questions})
-    if not is_dry_run and any(intake.plan.selection.answers for intake in intakes):
-        mark_written(root)
     if not settings.split.group and (group := group_of([intake.target for intake in intakes])):
         line = f'group = "{group}"'
         console.talk(f"to keep in one split what belongs together, write in curate.toml under [split]: {line}")
@@ -164,30 +168,20 @@ def _workspace(root: Path, files: Sequence[Path]) -> tuple[Settings, Shape]:
     return settings, load_shape(settings.schema_, root)
 
 
-def _update(
-    path: Path,
-    root: Path,
-    shape: Shape,
-    options: dict[str, Any],
-    choice: IdChoice,
-    limit: int,
-    *,
-    is_dropping: bool,
-    is_dry_run: bool,
-) -> Intake:
+def _update(intake: Intake, root: Path, choice: IdChoice, limit: int, *, is_dropping: bool, is_dry_run: bool) -> Intake:
     """Show what a file that was imported before says anew, and write it unless ``is_dry_run``."""
     from curate.cli._output import print_lines
     from curate.formats.import_note import note_path, read_digests
-    from curate.formats.intake import plan_intake, read_rows
+    from curate.formats.intake import read_rows
     from curate.formats.taken_ids import TakenIds
     from curate.project.data import load_data
     from curate.project.diff import render_text
     from curate.project.ids import taken_ids
     from curate.project.update import plan_update, replace_records, write_update
 
-    data, intake = load_data(root), plan_intake(path, root, shape, **options)
+    data = load_data(root)
     if intake.last.format and intake.reading != intake.last.model_copy(update={"sha256": intake.reading.sha256}):
-        console.talk(f"{console.one_line(str(path))}: read otherwise than the last time")
+        console.talk(f"{console.one_line(str(intake.plan.path))}: read otherwise than the last time")
     # What the file had the last time is its own, also where the record was taken out here.
     noted = read_digests(note_path(root, intake.target)) if intake.last.format else {}
     own = {name.partition(chr(0))[0] for name in noted}
@@ -262,16 +256,15 @@ def with_rows(files: Sequence[Path]) -> list[Path]:
     return readable or list(files)
 
 
-def selection_of(
-    files: Sequence[Path], only: tuple[str, ...], to_meta: str, split: str | None = None
-) -> tuple[Sequence[Path], RowSelection]:
-    """Return the files that hold records, and what options and the answers of a batch say of their rows."""
-    from curate.formats.import_plan import RowSelection, parse_only
-    from curate.formats.importers.batch import part_batches
+def reading_of(format_name: str, map_text: str, only: tuple[str, ...], to_meta: str, **options: str) -> Reading:
+    """Return how files are to be read, as the options of a command say; raises E908 for one that says nothing."""
+    from curate.formats.import_plan import Reading, parse_only
+    from curate.formats.importers.mapping import parse_map
 
-    paths, answers = part_batches(with_rows(files))
-    names = frozenset(name.strip() for name in to_meta.split(",") if name.strip())
-    return paths, RowSelection(parse_only(only), names, answers, split or "")
+    names = sorted({name.strip() for name in to_meta.split(",") if name.strip()})
+    mapping = parse_map(map_text) if map_text else {}
+    reading = Reading(format=format_name, mapping=mapping, only=parse_only(only), to_meta=tuple(names))
+    return reading.model_copy(update=options)
 
 
 def tell(intake: Intake, *, is_dry_run: bool = False, outcome: str = "") -> None:
@@ -302,11 +295,6 @@ def tell(intake: Intake, *, is_dry_run: bool = False, outcome: str = "") -> None
         console.talk(f"  {_taken_ids_text(intake)}")
     if intake.moved:
         console.talk(f"  to meta.extra, which is not trained on: {_counted(intake.moved)}")
-    if intake.num_joined:
-        console.talk(
-            f"  {counted(intake.num_joined, 'record')} with messages in several parts of text: "
-            "joined as they are, with nothing between the parts"
-        )
     # A row that is left out is never silent: how many, why, and where they lie.
     if intake.rejected:
         counts = ", ".join(f"{code} {count:,}" for code, count in intake.reasons.most_common())

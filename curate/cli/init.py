@@ -46,8 +46,8 @@ def command(
 
     Example: curate init my-data --from answers.jsonl
     """
-    from curate.cli.import_ import selection_of, tell, tell_answers
-    from curate.formats.importers.mapping import parse_map
+    from curate.cli.import_ import reading_of, tell, tell_answers, with_rows
+    from curate.formats.importers.batch import part_batches
     from curate.project.init import make_workspace, scorers_text
 
     # The shell makes several words of `--from *.jsonl`, of which an option takes the first.
@@ -55,15 +55,13 @@ def command(
     if sample and (schema or files or format_name or map_text):
         raise click.UsageError("--sample brings its own data: leave --schema, --from, --format and --map out.")
     # Files that a pattern of the shell named along are passed over, each with a word.
-    paths, selection = selection_of(files, only, to_meta)
+    paths, answers = part_batches(with_rows(files))
     workspace = make_workspace(
         root,
         schema=schema,
         files=paths,
-        format_name=format_name,
-        mapping=parse_map(map_text) if map_text else None,
-        selection=selection,
-        encoding=encoding,
+        reading=reading_of(format_name, map_text, only, to_meta, encoding=encoding),
+        answers=answers,
         is_sample=sample,
     )
     for intake in workspace.intakes:

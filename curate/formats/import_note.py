@@ -11,11 +11,11 @@ from pathlib import Path
 
 import orjson
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field
 
 from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.record import CurateError, Json, Source, canonical
 from curate.base.storage import write_atomic
+from curate.formats.import_plan import Reading
 from curate.jsonl import Entry, read_entries
 from curate.schema import Shape
 
@@ -24,38 +24,6 @@ _MOST_BYTES = 1 << 32
 
 # By top-level key of a line, a digest of its value.
 FieldDigests = Mapping[str, str]
-
-
-class Reading(BaseModel):
-    """How a file was read, so that every later import of its name reads it alike; what is empty is left to the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: str = ""
-    """The format of its rows."""
-    mapping: dict[str, str] = Field(default_factory=dict)
-    """By field, the column or JSON pointer."""
-    only: tuple[tuple[str, str], ...] = ()
-    """Columns and the values that a row must have there."""
-    to_meta: tuple[str, ...] = ()
-    """Fields that are stored and not trained on."""
-    encoding: str = ""
-    category: str = ""
-    """Of records that name none."""
-    split: str = ""
-    """Of records that name none."""
-    key: str = ""
-    """The column or JSON pointer that names a record for an update; empty for its id."""
-    id_prefix: str = ""
-    """What stands before the id of each row."""
-    layout: str = ""
-    """How a table was laid out: its sheet or separator, and whether it had a header."""
-    columns: tuple[str, ...] = ()
-    """Columns that each of the first rows had and that records were made of."""
-    sha256: str = ""
-    """Of the file that was read last; empty for a folder."""
-    ids: dict[str, str] = Field(default_factory=dict)
-    """By the id in the file, that of the record where it is another one; empty for no record."""
 
 
 def note_path(root: Path, target: Path) -> Path:

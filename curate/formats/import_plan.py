@@ -6,11 +6,12 @@ import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 import orjson
+from pydantic import BaseModel, ConfigDict, Field
 
 from curate.base.record import CurateError, Json
 from curate.base.tables import listed
@@ -48,6 +49,7 @@ _TRL_PAIR = {"instruction": "prompt", "output": "completion"}
 # Column names that a message lists.
 MOST_COLUMNS = 8
 Rows = Sequence[dict[str, Json]]
+BatchAnswers = Mapping[str, list[dict[str, Json]]]
 
 
 # What could train the wrong thing in silence is refused here: forms of other tools, and verdicts taken for answers.
@@ -57,18 +59,40 @@ class UnknownRowsError(CurateError):
     """E908 for a file whose rows no importer knows; they may still be kept as they are, under a schema of their own."""
 
 
-@dataclass(frozen=True, slots=True)
-class RowSelection:
-    """Which rows of a file are taken, and which of their fields may go to ``meta.extra`` though they are text to train.
+class Reading(BaseModel):
+    """How a file was read, so that every later import of its name reads it alike; what is empty is left to the file."""
 
-    ``split`` is that of rows which name none. ``only`` are pairs of a column (or a JSON pointer) and the value that it
-    must have. ``answers`` are those to the requests of a batch, by their ids.
-    """
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
+    format: str = ""
+    """The format of its rows."""
+    mapping: dict[str, str] = Field(default_factory=dict)
+    """By field, the column or JSON pointer."""
     only: tuple[tuple[str, str], ...] = ()
-    to_meta: frozenset[str] = frozenset()
-    answers: Mapping[str, list[dict[str, Json]]] = field(default_factory=dict)
+    """Columns and the values that a row must have there."""
+    to_meta: tuple[str, ...] = ()
+    """Fields that are stored and not trained on."""
+    encoding: str = ""
+    category: str = ""
+    """Of records that name none."""
     split: str = ""
+    """Of records that name none."""
+    key: str = ""
+    """The column or JSON pointer that names a record for an update; empty for its id."""
+    id_prefix: str = ""
+    """What stands before the id of each row."""
+    layout: str = ""
+    """How a table was laid out: its sheet or separator, and whether it had a header."""
+    columns: tuple[str, ...] = ()
+    """Columns that each of the first rows had and that records were made of."""
+    sha256: str = ""
+    """Of the file that was read last; empty for a folder."""
+    ids: dict[str, str] = Field(default_factory=dict)
+    """By the id in the file, that of the record where it is another one; empty for no record."""
+
+    def as_format(self, name: str) -> Reading:
+        """Return the same for rows of another format."""
+        return self.model_copy(update={"format": name})
 
     def excluded_by(self, row: Mapping[str, Json]) -> str:
         """Return "column=value" of the first condition that ``row`` does not meet, "" where it meets all."""
@@ -85,6 +109,10 @@ class RowSelection:
         return {name: value for name, value in row.items() if name not in named} if named else row
 
 
+# All rows, as they are found to be.
+AS_FOUND = Reading()
+
+
 def _meets(text: str, wanted: str) -> bool:
     """Whether a value is the one wanted, or, of ">=3", such a number."""
     if not wanted.startswith(">="):
@@ -94,15 +122,12 @@ def _meets(text: str, wanted: str) -> bool:
     return False
 
 
-# All rows, and no field that is text to train goes to ``meta.extra``.
-EVERYTHING = RowSelection()
-
-
 @dataclass(frozen=True, slots=True)
 class ImportPlan:
     """How a file will be read.
 
     ``scores`` are the likenesses of all formats, best first; ``format`` is None for rows in the workspace's shape.
+    ``reading`` is what was asked for, and ``mapping`` is completed by what is guessed.
     ``sample`` are the rows that were looked at, without the columns that decide which rows are taken.
     """
 
@@ -112,7 +137,7 @@ class ImportPlan:
     mapping: Mapping[str, str]
     scores: tuple[tuple[str, float], ...] = ()
     is_mapping_guessed: bool = False
-    selection: RowSelection = EVERYTHING
+    reading: Reading = AS_FOUND
     notices: tuple[str, ...] = ()
     sample: Rows = ()
 
@@ -153,16 +178,15 @@ def is_list_of_dropped(path: Path) -> bool:
 def plan_import(
     path: Path,
     shape: Shape | None,
+    reading: Reading = AS_FOUND,
     *,
-    format_name: str = "",
-    mapping: Mapping[str, str] | None = None,
-    selection: RowSelection = EVERYTHING,
-    encoding: str = "",
+    answers: BatchAnswers | None = None,
     is_for_training: bool = True,
 ) -> ImportPlan:
     """Look at the first rows of ``path`` and decide how it is read.
 
-    Without a ``shape`` (a workspace that is yet to be made) no file has the workspace's shape. Where the rows are not
+    Without a ``shape`` (a workspace that is yet to be made) no file has the workspace's shape. ``answers`` are those to
+    the requests of a batch, by their ids. Where the rows are not
     ``is_for_training`` but only compared, a verdict taken for an answer does no harm, and nothing is refused for it.
 
     Raises:
@@ -172,15 +196,16 @@ def plan_import(
     if is_list_of_dropped(path):
         hint = "Name the files of the splits, or the folder of the dataset."
         raise cannot_import(f"{path}: a list of what an export left out, not of records", hint)
-    container = container_for(path, encoding) if encoding else container_of(path)
-    container = answered(container, selection.answers) if selection.answers else container
+    container = container_for(path, reading.encoding) if reading.encoding else container_of(path)
+    container = answered(container, answers) if answers else container
+    mapping = reading.mapping
     notices = tuple(container.notices(path))
     # A map of the output alone names the question whose answers are taken, where annotators answered several.
-    chosen = format_name or ("mapping" if mapping and mapping.keys() != {"output"} else "")
-    sample = _readable_sample(path, container, chosen, selection)
+    chosen = reading.format or ("mapping" if mapping and mapping.keys() != {"output"} else "")
+    sample = _readable_sample(path, container, chosen, reading)
     # Where no sampled row meets the conditions, the others still show how the file is built.
-    wanted = [row for row in sample if not selection.excluded_by(row)] or sample
-    sample = [selection.without_conditions(row) for row in wanted]
+    wanted = [row for row in sample if not reading.excluded_by(row)] or sample
+    sample = [reading.without_conditions(row) for row in wanted]
     scores: tuple[tuple[str, float], ...] = ()
     importer, unknown = None, None
     if shape is None and not chosen and guess_shape(sample) == "preference":
@@ -196,10 +221,10 @@ def plan_import(
     # Rows that the shape allows are the user's own, whatever other tool has such fields too.
     if is_for_training and chosen != NATIVE:
         foreign = [row for row in wanted if not (shape and shape.is_valid(row) and not row.get("meta"))]
-        _refuse_foreign(path, foreign, mapping or {}, selection, forms_open_to(importer, shape))
+        _refuse_foreign(path, foreign, reading, forms_open_to(importer, shape))
     if unknown:
         raise unknown
-    columns = _columns_of(path, importer, sample, dict(mapping or {}), is_for_training=is_for_training)
+    columns = _columns_of(path, importer, sample, dict(mapping), is_for_training=is_for_training)
     is_guessed = bool(importer and importer.name == "mapping" and not mapping)
     is_sure = not is_for_training or any(name.startswith("options") for name in columns)
     if importer and not is_sure and (is_guessed or (importer.name == "trl" and not chosen)):
@@ -207,7 +232,7 @@ def plan_import(
     if importer:
         notices += tuple(importer.notices(path, sample))
     notices += tuple(_thinking(sample))
-    return ImportPlan(path, container, importer, columns, scores, is_guessed, selection, notices, sample)
+    return ImportPlan(path, container, importer, columns, scores, is_guessed, reading, notices, sample)
 
 
 def _columns_of(
@@ -238,11 +263,11 @@ def _thinking(sample: Sequence[Mapping[str, Json]]) -> Iterator[str]:
         yield f"{said}; to store or train it apart, write it as reasoning_content of the assistant's message"
 
 
-def _readable_sample(path: Path, container: Container, chosen: str, selection: RowSelection) -> list[dict[str, Json]]:
+def _readable_sample(path: Path, container: Container, chosen: str, reading: Reading) -> list[dict[str, Json]]:
     """Return the first rows of a file.
 
     Raises:
-        CurateError: E908 when there is none, or the selection names a column that no row has.
+        CurateError: E908 when there is none, or a condition names a column that no row has.
     """
     sample, first_rejected = _sample_of(container, path)
     if not sample and not chosen:
@@ -251,7 +276,7 @@ def _readable_sample(path: Path, container: Container, chosen: str, selection: R
     # Where no good row has a letter beyond ASCII, it is the table that is in another encoding, and not one row.
     if container.name == "table" and first_rejected and first_rejected.code == "S103" and repr(sample).isascii():
         raise cannot_import(f"{path}: it is not UTF-8, first in line {first_rejected.line}", encoding_hint(path))
-    _refuse_unknown_columns(path, sample, selection)
+    _refuse_unknown_columns(path, sample, reading)
     return sample
 
 
@@ -333,15 +358,15 @@ def _importer_named(name: str) -> Importer | None:
     return known.get(name)
 
 
-def open_fields(form: ForeignForm, rows: Rows, mapping: Mapping[str, str], selection: RowSelection) -> set[str]:
+def open_fields(form: ForeignForm, rows: Rows, mapping: Mapping[str, str], reading: Reading) -> set[str]:
     """Return the fields of a foreign form that the user has not spoken of; empty for ``rows`` that may be read."""
     if answer := mapping.get("output") or mapping.get("answer"):
         rows = [row | {"output": value_at(row, answer)} for row in rows]
     fields = {*form.fields(rows)}
     if not fields:
         return set()
-    named = {*mapping.values(), *(column for column, _ in selection.only)}
-    return fields - named - {parts_of(name)[0] for name in named if name.startswith("/")} - selection.to_meta
+    named = {*mapping.values(), *(column for column, _ in reading.only)}
+    return fields - named - {parts_of(name)[0] for name in named if name.startswith("/")} - {*reading.to_meta}
 
 
 def forms_open_to(importer: Importer | None, shape: Shape | None) -> list[ForeignForm]:
@@ -354,12 +379,10 @@ def forms_open_to(importer: Importer | None, shape: Shape | None) -> list[Foreig
     ]
 
 
-def _refuse_foreign(
-    path: Path, rows: Rows, mapping: Mapping[str, str], selection: RowSelection, forms: Sequence[ForeignForm]
-) -> None:
+def _refuse_foreign(path: Path, rows: Rows, reading: Reading, forms: Sequence[ForeignForm]) -> None:
     """Refuse a file whose sample ``rows`` have one of ``forms`` that the user has not spoken of."""
     for form in forms:
-        if names := open_fields(form, rows, mapping, selection):
+        if names := open_fields(form, rows, reading.mapping, reading):
             counts = "; ".join(_counts(rows, name) for name in sorted(names)[:4])
             raise cannot_import(f"{path}: {form.help} {counts}.", form.advise(rows))
 
@@ -383,9 +406,9 @@ def _refuse_verdicts(path: Path, rows: Rows, mapping: Mapping[str, str]) -> None
     )
 
 
-def _refuse_unknown_columns(path: Path, rows: Rows, selection: RowSelection) -> None:
+def _refuse_unknown_columns(path: Path, rows: Rows, reading: Reading) -> None:
     """Refuse a condition on a column that none of the sample ``rows`` has."""
-    for column, _ in selection.only:
+    for column, _ in reading.only:
         if rows and all(value_at(row, column) is None for row in rows):
             known = list(dict.fromkeys(name for row in rows for name in row))
             near = get_close_matches(column, known, n=1)

@@ -13,16 +13,17 @@ import orjson
 
 from curate.base.console import spelled
 from curate.base.file_guard import inside, open_file
-from curate.base.record import TRACES, CurateError, Json, Source
+from curate.base.record import CurateError, Json, Source
 from curate.base.storage import digest_of, write_atomic
 from curate.base.tables import listed
 from curate.formats.columns import EMPTY, META, NOWHERE, ColumnUse, columns_of
-from curate.formats.import_note import Reading, note_path, note_source, read_reading
+from curate.formats.import_note import note_path, note_source, read_reading
 from curate.formats.import_plan import (
-    EVERYTHING,
+    AS_FOUND,
     NATIVE,
+    BatchAnswers,
     ImportPlan,
-    RowSelection,
+    Reading,
     forms_open_to,
     open_fields,
     plan_import,
@@ -48,24 +49,6 @@ from curate.schema import Shape, load_shape
 DATA_FOLDER = "data"
 _LINKED = "Remove the link. Nothing was written."
 _TALKS = ("messages", "conversations", "prompt", "completion")
-# Keys of a turn that a line's messages hold.
-_TURN_KEYS = frozenset(
-    {
-        "role",
-        "content",
-        "name",
-        "tool_calls",
-        "tool_call_id",
-        "function_call",
-        "train",
-        "weight",
-        "from",
-        "value",
-        *TRACES,
-    }
-)
-
-
 # A system text, a question and an answer.
 _MOST_MESSAGES = 3
 
@@ -74,16 +57,14 @@ _MOST_MESSAGES = 3
 class Imported:
     """One good row: the bytes of its line without newline, the object they spell, and the line it came from.
 
-    ``moved`` names the fields of the row that are now in ``meta.extra``; ``has_joined_parts``: a message of it was in
-    several parts of text. ``answers`` are those of annotators; where ``is_tied``, two of them were given equally often,
-    and the first is the output.
+    ``moved`` names the fields of the row that are now in ``meta.extra``. ``answers`` are those of annotators; where
+    ``is_tied``, two of them were given equally often, and the first is the output.
     """
 
     raw: bytes
     value: Mapping[str, Json] = field(hash=False)
     line: int = 0
     moved: tuple[str, ...] = ()
-    has_joined_parts: bool = False
     answers: tuple[GivenAnswer, ...] = ()
     is_tied: bool = False
 
@@ -101,9 +82,8 @@ class Intake:
     """What became of one file: ``target`` and ``quarantine`` are the files written (or that would be, on a dry run).
 
     ``num_records`` counts the good rows, ``rejected`` holds the bad ones, ``left_out`` counts those that the user's
-    conditions do not take, by condition; ``moved`` counts the fields that went to ``meta.extra``, and ``num_joined``
-    the records of whose messages some were in several parts of text. ``is_unchanged`` says that the target already was
-    what it should be.
+    conditions do not take, by condition; ``moved`` counts the fields that went to ``meta.extra``. ``is_unchanged``
+    says that the target already was what it should be.
     """
 
     plan: ImportPlan
@@ -117,7 +97,6 @@ class Intake:
     is_unchanged: bool = False
     left_out: Counter[str] = field(default_factory=Counter)
     moved: Counter[str] = field(default_factory=Counter)
-    num_joined: int = 0
     answers: dict[str, tuple[GivenAnswer, ...]] = field(default_factory=dict)
     """What annotators answered, by the id of the record."""
     num_tied: int = 0
@@ -141,17 +120,15 @@ def take_in(
     path: Path,
     root: Path,
     shape: Shape,
+    reading: Reading = AS_FOUND,
     *,
-    format_name: str = "",
-    mapping: Mapping[str, str] | None = None,
-    category: str = "",
-    selection: RowSelection = EVERYTHING,
-    encoding: str = "",
+    answers: BatchAnswers | None = None,
     taken: TakenIds | None = None,
     is_dry_run: bool = False,
 ) -> Intake:
     """Import one file into the workspace at ``root``; ``taken`` says what becomes of rows with ids that are in use.
 
+    What ``reading`` leaves open is as it was for the last file of this name.
     Records go to ``data/<stem>.jsonl``, bad rows to ``quarantine/<name>.jsonl``. A second import changes nothing.
 
     Raises:
@@ -159,10 +136,7 @@ def take_in(
             when a link leads out of the workspace, E906 when writing fails.
     """
     taken = taken or TakenIds()
-    intake = plan_intake(
-        path, root, shape, format_name=format_name, mapping=mapping, category=category, selection=selection,
-        encoding=encoding, id_prefix=taken.prefix,
-    )  # fmt: skip
+    intake = plan_intake(path, root, shape, reading, answers)
     taken.prefix, intake.taken = intake.reading.id_prefix, taken
     if is_dry_run and not intake.target.exists():
         # A dry run converts every row as well, because it reports what becomes of each.
@@ -179,45 +153,27 @@ def take_in(
             hint = "If it is the same file, grown or changed, add --update. Else rename one of the two."
             raise CurateError("E919 would-overwrite", message, f"{hint} Nothing was written.")
         intake.is_unchanged = True
-    else:
-        note_source(root, intake.target, shape, intake.reading_now)
     if not is_dry_run:
+        # An import that was ended between the two has left no note.
+        if not (intake.is_unchanged and intake.last.format):
+            note_source(root, intake.target, shape, intake.reading_now)
         set_aside(intake)
     return intake
 
 
-def plan_intake(
-    path: Path,
-    root: Path,
-    shape: Shape,
-    *,
-    format_name: str = "",
-    mapping: Mapping[str, str] | None = None,
-    category: str = "",
-    selection: RowSelection = EVERYTHING,
-    encoding: str = "",
-    key: str = "",
-    id_prefix: str = "",
-) -> Intake:
-    """Plan to read a file as the last one of its name was read, except for what is said otherwise.
+def plan_intake(path: Path, root: Path, shape: Shape, asked: Reading, answers: BatchAnswers | None = None) -> Intake:
+    """Plan to read a file as the last one of its name was read, except for what is ``asked`` for now.
 
     Raises:
         CurateError: E908 when it cannot be read, or no more as the last one was, while neither a format nor a mapping
             is given; E993 for a damaged note, and E914 when a link leads out of the workspace.
     """
-    last = read_reading(inside(root, note_path(root, target_of(path, root)), _LINKED)) or Reading()
-    said = {
-        "only": selection.only, "to_meta": tuple(sorted(selection.to_meta)), "encoding": encoding,
-        "category": category, "split": selection.split, "key": key, "id_prefix": id_prefix,
-    }  # fmt: skip
-    now = last.model_copy(update={name: value for name, value in said.items() if value})
+    last = read_reading(inside(root, note_path(root, target_of(path, root)), _LINKED)) or AS_FOUND
     # Rows in the workspace's own shape are looked at anew, so that a verdict among them is seen.
-    name = format_name or ("" if mapping or last.format == NATIVE else last.format)
-    chosen = replace(selection, only=now.only, to_meta=frozenset(now.to_meta), split=now.split)
-    plan = plan_import(
-        path, shape, format_name=name, selection=chosen, encoding=now.encoding,
-        mapping=mapping or (last.mapping if name == last.format else None) or None,
-    )  # fmt: skip
+    name = asked.format or ("" if asked.mapping or last.format == NATIVE else last.format)
+    mapping = asked.mapping or (last.mapping if name == last.format else {})
+    now = last.model_copy(update=asked.model_dump(exclude_defaults=True) | {"format": name, "mapping": mapping})
+    plan = plan_import(path, shape, now, answers=answers)
     intake = Intake(plan, target_of(path, root), root / QUARANTINE_FOLDER / f"{_name_of(path)}.jsonl", last, now)
     intake.columns = columns_of(plan, shape)
     for written in (intake.target, intake.quarantine):
@@ -229,7 +185,7 @@ def plan_intake(
         "columns": tuple(name for name in read if all(is_filled(value_at(row, name)) for row in plan.sample)),
         "sha256": digest_of(path.resolve()),
     })  # fmt: skip
-    if last.format and not format_name and not mapping:
+    if last.format and not asked.format and not asked.mapping:
         _require_alike(intake)
     return intake
 
@@ -293,11 +249,11 @@ def _lines(intake: Intake, shape: Shape) -> Iterator[bytes]:
 def _imported_rows(intake: Intake, shape: Shape) -> Iterator[Imported]:
     """Yield the good rows, and count on ``intake`` what becomes of every row."""
     # It may run twice, to write and to compare with what is there; each time counts from the start.
-    intake.num_records = intake.num_joined = intake.num_tied = 0
+    intake.num_records = intake.num_tied = 0
     for counts in (intake.rejected, intake.left_out, intake.moved, intake.answers):
         counts.clear()
     intake.taken.begin()
-    for converted in convert(intake.plan, shape, category=intake.reading.category):
+    for converted in convert(intake.plan, shape):
         row: Imported | Rejected | LeftOut | None = converted
         if isinstance(converted, Imported):
             row = _placed(intake, converted, shape)
@@ -305,7 +261,6 @@ def _imported_rows(intake: Intake, shape: Shape) -> Iterator[Imported]:
             continue
         if isinstance(row, Imported):
             intake.num_records += 1
-            intake.num_joined += row.has_joined_parts
             intake.num_tied += row.is_tied
             intake.moved.update(row.moved)
             if row.answers:
@@ -381,12 +336,12 @@ def _is_same(chunks: Iterable[bytes], path: Path) -> bool:
         return is_same and not handle.read(1)
 
 
-def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[Imported | Rejected | LeftOut]:
+def convert(plan: ImportPlan, shape: Shape) -> Iterator[Imported | Rejected | LeftOut]:
     """Yield every row of the planned file as a line of ``shape``, as rejected with the reason, or as left out.
 
-    ``category`` is set on rows that have none. A row in the workspace's shape keeps its bytes unless a category or the
-    split of its file is added.
+    A row in the workspace's shape keeps its bytes unless a category or the split of its file is added.
     """
+    reading = plan.reading
 
     # What the rows looked at first had was judged with them.
     known = {name for row in plan.sample for name, value in row.items() if is_filled(value)}
@@ -406,17 +361,17 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
         if isinstance(row, Rejected):
             yield row
             continue
-        if plan.selection.only and (condition := plan.selection.excluded_by(row.value)):
+        if condition := reading.excluded_by(row.value):
             yield LeftOut(row.line, condition)
             continue
         try:
             form = plan.format or (None if shape.is_valid(row.value) else rival)
             if form is None:
-                yield _native(row, shape, plan.selection.split, category, is_line=plan.container.name == "jsonl")
+                yield _native(row, shape, reading, is_line=plan.container.name == "jsonl")
                 continue
             # The rows looked at first may have been of another form.
             for foreign in forms_of(tuple(sorted({*row.value} | names_beside(row.value)))):
-                if fields := open_fields(foreign, [row.value], plan.mapping, plan.selection) - known:
+                if fields := open_fields(foreign, [row.value], plan.mapping, reading) - known:
                     listed = ", ".join(sorted(fields))
                     raise RowError(
                         f"it has {listed}, as rows of the form {foreign.name} do; --only or --to-meta decides"
@@ -431,10 +386,10 @@ def convert(plan: ImportPlan, shape: Shape, *, category: str = "") -> Iterator[I
                 signed = replace(draft, answers=_signed(draft.answers, row.part or plan.format_name))
                 joined.setdefault(key_of(signed), (row, Joined(signed)))[1].add(signed)
             else:
-                yield _imported(draft, row, plan, shape, plan.selection.split or row.split or file_split, category)
+                yield _imported(draft, row, plan, shape, file_split)
     for row, answered in joined.values():
         draft, is_tied = answered.row()
-        record = _imported(draft, row, plan, shape, plan.selection.split or row.split or file_split, category)
+        record = _imported(draft, row, plan, shape, file_split)
         yield replace(record, is_tied=is_tied) if isinstance(record, Imported) else record
 
 
@@ -444,19 +399,19 @@ def _signed(answers: Sequence[GivenAnswer], file: str) -> tuple[GivenAnswer, ...
 
 
 def _imported(
-    draft: ConvertedRow | RowError, row: SourceRow, plan: ImportPlan, shape: Shape, split: str, category: str
+    draft: ConvertedRow | RowError, row: SourceRow, plan: ImportPlan, shape: Shape, file_split: str
 ) -> Imported | Rejected:
     """Return a record of a row as a line, or why it is none."""
     try:
         if isinstance(draft, RowError):
             raise draft
         answers = draft.answers
-        draft = _completed(draft, split, category)
+        draft = _completed(draft, plan.reading.split or row.split or file_split, plan.reading.category)
         line = _line_of(draft, shape, _shipped_shape(draft.kind), Source(str(plan.path), row.line))
         # A line of ours that comes back had its fields where they are.
         is_ours = draft.own is not None and shape.is_valid(draft.own)
-        moved, has_parts = ((), False) if is_ours else _moved(line, row.value)
-        return Imported(orjson.dumps(line), line, row.line, moved, has_parts, answers)
+        moved = () if is_ours else _moved(line, row.value)
+        return Imported(orjson.dumps(line), line, row.line, moved, answers)
     except (RowError, CurateError) as fault:
         return _rejected(fault, row, plan)
 
@@ -472,41 +427,21 @@ def _rejected(fault: RowError | CurateError, row: SourceRow, plan: ImportPlan) -
     return Rejected(row.line, fault.number, fault.message.removeprefix(f"{plan.path}:{row.line}: "), row.raw)
 
 
-def _moved(line: Mapping[str, Json], row: Mapping[str, Json]) -> tuple[tuple[str, ...], bool]:
-    """Return the names of what went to ``meta.extra``, and whether messages among it were in several parts of text."""
-    # Messages are kept there whole where a line's messages cannot say all that they say; then it is named what that is.
-    extra = (line.get("meta") or {}).get("extra")
-    if not extra:
-        return (), False
-    before = row.get("meta")
-    before = before.get("extra") if isinstance(before, dict) else None
-    moved: list[str] = []
-    has_parts = False
-    for name, value in extra.items():
-        if isinstance(before, dict) and name in before:
-            continue
-        turns = [turn for turn in value if isinstance(turn, dict)] if isinstance(value, list) else []
-        inner = dict.fromkeys(key for turn in turns for key in turn if key not in _TURN_KEYS and is_filled(turn[key]))
-        is_talk = name in _TALKS
-        if is_talk and inner:
-            moved += [f"{name}[].{key}" for key in inner]
-        else:
-            moved.append(f"a copy of {name}" if name in line or is_talk or name == "functions" else name)
-        has_parts = has_parts or (is_talk and any(_num_parts(turn.get("content")) > 1 for turn in turns))
-    return tuple(moved), has_parts
+def _moved(line: Mapping[str, Json], row: Mapping[str, Json]) -> tuple[str, ...]:
+    """Return the names of what went to ``meta.extra``; what a line's field says as well is named as a copy."""
+    before = value_at(row, "/meta/extra")
+    extra = (line.get("meta") or {}).get("extra") or {}
+    moved = [name for name in extra if not (isinstance(before, dict) and name in before)]
+    return tuple(f"a copy of {name}" if name in line or name in _TALKS else name for name in moved)
 
 
-def _num_parts(content: Json) -> int:
-    return sum(1 for part in content if isinstance(part, dict) and part.get("text")) if isinstance(content, list) else 0
-
-
-def _native(row: SourceRow, shape: Shape, split: str, category: str, *, is_line: bool) -> Imported:
+def _native(row: SourceRow, shape: Shape, reading: Reading, *, is_line: bool) -> Imported:
     _checked(row.value, shape)
     if shape.kind == "domain" and isinstance(text := row.value.get("text"), str):
         refuse_talk(text)
     # A schema of one's own may have no place for a split.
-    split = split or (row.split if row.split and shape.is_valid({"split": row.split, **row.value}) else "")
-    value = _with_defaults(row.value, split, category)
+    own = row.split if row.split and shape.is_valid({"split": row.split, **row.value}) else ""
+    value = _with_defaults(row.value, reading.split or own, reading.category)
     if value != row.value:
         return Imported(orjson.dumps(_checked(value, shape)), value, row.line)
     # Only the bytes of a JSON line are a line; those of a table row or of a document's element are not.

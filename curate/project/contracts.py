@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from curate.base import events
 from curate.base.record import CurateError, Json
 from curate.formats import dataset as export
-from curate.formats import import_note
+from curate.formats import import_plan
 from curate.project import golden, held_out
 from curate.schema.settings import model as settings
 from curate.schema.settings import settings_adapter
@@ -34,8 +34,8 @@ _SOURCES: dict[str, tuple[Callable[[], Json], ModuleType, str]] = {
     ),
     "journal": (events.EVENTS.json_schema, events, "One decision: the JSON of a journal line, after its checksum."),
     "import": (
-        import_note.Reading.model_json_schema,
-        import_note,
+        import_plan.Reading.model_json_schema,
+        import_plan,
         "How a file was read: imports/NAME.toml of a workspace, for data/NAME.jsonl, read as JSON.",
     ),
     "golden": (golden.Golden.model_json_schema, golden, "The frozen test set of a workspace: golden.json."),

@@ -268,9 +268,9 @@ def _has_rows(path: Path) -> bool:
 
 def _schema_of(path: Path) -> bytes:
     # It brings the importers with it.
-    from curate.project.init import ReadOptions, infer_schema, schema_bytes
+    from curate.project.init import infer_schema, schema_bytes
 
-    return schema_bytes(infer_schema([path], ReadOptions()))
+    return schema_bytes(infer_schema([path]))
 
 
 def _clear(folder: Path) -> None:

@@ -32,13 +32,13 @@ from curate.checks.runner import read_records
 from curate.checks.runner.names import UniqueNames
 from curate.formats.import_note import (
     FieldDigests,
-    Reading,
     field_digests,
     note_path,
     numbered,
     read_digests,
     write_note,
 )
+from curate.formats.import_plan import Reading
 from curate.formats.importers._reading import value_at
 from curate.formats.intake import Imported, Intake, set_aside
 from curate.jsonl import Entry

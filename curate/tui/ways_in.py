@@ -228,10 +228,12 @@ def _make(app: HostApp, offer: Offer, target: Path, mapping: dict[str, str] | No
     here = app.root
 
     def make() -> NewWorkspace:
+        from curate.formats.import_plan import Reading
         from curate.project.init import make_workspace
 
         files = [offer.source] if offer.source else []
-        return make_workspace(target, files=files, mapping=mapping or None, is_sample=offer.kind == "sample")
+        reading = Reading(mapping=mapping or {})
+        return make_workspace(target, files=files, reading=reading, is_sample=offer.kind == "sample")
 
     def opened(workspace: NewWorkspace) -> None:
         from curate.sessions.tour import Tour
@@ -299,12 +301,13 @@ def _import_into(app: HostApp, path: Path) -> None:
 def _take_in(
     project: Project, path: Path, mapping: dict[str, str], choice: IdChoice = "new", *, is_dry_run: bool = False
 ) -> Intake:
+    from curate.formats.import_plan import Reading
     from curate.formats.intake import take_in, target_of
     from curate.formats.taken_ids import TakenIds
     from curate.project.ids import taken_ids
 
     taken = TakenIds(taken_ids(project.data, target_of(path, project.root)), choice)
-    return take_in(path, project.root, project.shape, mapping=mapping or None, taken=taken, is_dry_run=is_dry_run)
+    return take_in(path, project.root, project.shape, Reading(mapping=mapping), taken=taken, is_dry_run=is_dry_run)
 
 
 def _outcome(head: str, intakes: Sequence[Intake], saved: Counter[str], num_more: int = 0) -> tuple[str, Severity]:

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from curate.base.record import CurateError, Exit
 from curate.cli.import_ import command
+from curate.formats.import_plan import Reading
 from curate.formats.intake import take_in
 from curate.schema import load_shape
 
@@ -54,6 +55,17 @@ def test_good_rows_are_written_and_bad_ones_put_aside(workspace: Path, tmp_path:
             "encoding": "base64",
         },
     ]
+
+
+def test_an_import_that_was_ended_before_its_note_writes_it_the_next_time(workspace: Path, tmp_path: Path) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"instruction": "Who?", "output": "Me."}\n')
+    take_in(source, workspace, load_shape("instruction"))
+    before = tree(workspace / "imports")
+    for note in (workspace / "imports").iterdir():
+        note.unlink()
+    assert take_in(source, workspace, load_shape("instruction")).is_unchanged
+    assert tree(workspace / "imports") == before
 
 
 def test_a_second_import_changes_nothing(workspace: Path, tmp_path: Path) -> None:
@@ -169,12 +181,12 @@ def test_two_files_of_one_name_keep_their_bad_rows_apart(workspace: Path, tmp_pa
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "rows.jsonl").write_bytes(raw)
         for _ in range(2):
-            take_in(tmp_path / folder / "rows.jsonl", workspace, load_shape("instruction"), format_name="alpaca")
+            take_in(tmp_path / folder / "rows.jsonl", workspace, load_shape("instruction"), Reading(format="alpaca"))
     held = sorted((workspace / "quarantine").iterdir())
     assert [path.name for path in held] == ["rows.jsonl-2.jsonl", "rows.jsonl.jsonl"]
     assert [json.loads(path.read_bytes())["file"] for path in held] == [
         str(tmp_path / folder / "rows.jsonl") for folder in ("two", "one")
     ]
     held[0].write_text("not ours any more", encoding="utf-8")
-    take_in(tmp_path / "two/rows.jsonl", workspace, load_shape("instruction"), format_name="alpaca")
+    take_in(tmp_path / "two/rows.jsonl", workspace, load_shape("instruction"), Reading(format="alpaca"))
     assert held[0].read_text(encoding="utf-8") == "not ours any more"

@@ -92,6 +92,7 @@ class ExportResult:
         return dict(Counter(item.reason for item in self.skipped).most_common())
 
 
+Convert = Callable[[ExportRow], Mapping[str, Json]]
 Write = Callable[[RowsBySplit, Path, Mapping[str, Json]], ExportResult]
 
 
@@ -116,6 +117,26 @@ def exporter(name: str, *, keeps: tuple[str, ...] | None = (), takes_answers: bo
     return _exporters.adding(
         name, lambda write: Exporter(name, inspect.getdoc(write) or "", write, keeps, takes_answers)
     )
+
+
+def line_exporter(
+    name: str, *, keeps: tuple[str, ...] = (), takes_answers: bool = False, note: str = "", has_text: bool = False
+) -> Callable[[Convert], Convert]:
+    """Register a function that returns a row as one line of the format has it; its docstring is the help text.
+
+    With ``has_text`` raw text goes to files of its own below text/. ``note`` is said of each export.
+    """
+
+    def make(convert: Convert) -> Exporter:
+        def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
+            write_rows = _write_text_apart if has_text else write_lines
+            written = write_rows(rows_by_split, folder, convert)
+            written.notes.extend([note] if note else [])
+            return written
+
+        return Exporter(name, inspect.getdoc(convert) or "", write, keeps, takes_answers)
+
+    return _exporters.adding(name, make)
 
 
 def exporters() -> dict[str, Exporter]:
@@ -216,7 +237,7 @@ def _is_joined(row: ExportRow) -> bool:
 def write_lines(
     rows_by_split: Mapping[Split, Iterable[ExportRow]],
     folder: Path,
-    convert: Callable[[ExportRow], Mapping[str, Json]],
+    convert: Convert,
     skipped: SkippedRows | None = None,
 ) -> ExportResult:
     """Write one JSON lines file a split; ``convert`` raises `CannotExpressError` for a row that is to stay out.
@@ -237,10 +258,22 @@ def write_lines(
     return ExportResult([*paths.values()], counts.total(), skipped)
 
 
+def _write_text_apart(rows_by_split: RowsBySplit, folder: Path, convert: Convert) -> ExportResult:
+    """Write conversations and raw text apart: one file cannot hold rows of two types."""
+    skipped = SkippedRows(folder)
+    talked = {split: (row for row in rows if row["messages"] is not None) for split, rows in rows_by_split.items()}
+    written = write_lines(talked, folder, convert, skipped)
+    if written.num_rows + len(skipped) == sum(len(rows) for rows in rows_by_split.values()):
+        return written
+    raw = {split: (row for row in rows if row["messages"] is None) for split, rows in rows_by_split.items()}
+    texts = write_lines(raw, folder / "text", lambda row: {"text": row["text"]}, skipped)
+    return ExportResult([*written.paths, *texts.paths], written.num_rows + texts.num_rows, skipped)
+
+
 def converted(
     rows: Iterable[ExportRow],
     split: Split,
-    convert: Callable[[ExportRow], Mapping[str, Json]],
+    convert: Convert,
     skipped: SkippedRows | list[Skipped],
 ) -> Iterator[Mapping[str, Json]]:
     """Yield what ``convert`` makes of each row; those it cannot express are put on ``skipped``."""

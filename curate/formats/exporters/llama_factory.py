@@ -13,6 +13,7 @@ from curate.base.record import TRACES, Json, Split
 from curate.base.storage import write_atomic
 from curate.formats.exporters import (
     CannotExpressError,
+    Convert,
     ExportResult,
     ExportRow,
     RowsBySplit,
@@ -20,31 +21,38 @@ from curate.formats.exporters import (
     converted,
     exporter,
 )
-from curate.formats.exporters.sharegpt import line as sharegpt_line
+from curate.formats.exporters._rows import PAIR, preference_pair
+from curate.formats.exporters.lines import sharegpt, sole
 
 _TAGS = {
     "role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt",
     "observation_tag": "observation", "function_tag": "function_call", "system_tag": "system",
 }  # fmt: skip
-TALKS: dict[str, Json] = {
+_TALKS: dict[str, Json] = {
     "formatting": "sharegpt",
     "columns": {"messages": "conversations", "system": "system", "tools": "tools"},
     "tags": _TAGS,
 }
-Convert = Callable[[ExportRow], Mapping[str, Json]]
 
 
 @exporter("llama-factory", keeps=(TRACES[0],))
 def write(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
     """LLaMA-Factory data files with dataset_info.json; raw text goes to files of its own for pre-training."""
-    return write_files(rows_by_split, folder, manifest, [
-        ("", lambda row: row["messages"] is not None, _line, TALKS),
+    return _write_files(rows_by_split, folder, manifest, [
+        ("", lambda row: row["messages"] is not None, _line, _TALKS),
         ("_text", lambda row: row["messages"] is None, lambda row: {"text": row["text"]},
          {"columns": {"prompt": "text"}}),
     ])  # fmt: skip
 
 
-def write_files(
+@exporter("llama-factory-ranking", keeps=("rejected", TRACES[0]), takes_answers=True)
+def write_ranking(rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json]) -> ExportResult:
+    """LLaMA-Factory ranking files: conversations with a chosen and a rejected turn, and dataset_info.json."""
+    about = {**_TALKS, "ranking": True, "columns": {**_TALKS["columns"], **{name: name for name in PAIR}}}
+    return _write_files(rows_by_split, folder, manifest, [("", lambda _row: True, _ranked, about)])
+
+
+def _write_files(
     rows_by_split: RowsBySplit, folder: Path, manifest: Mapping[str, Json],
     kinds: Sequence[tuple[str, Callable[[ExportRow], bool], Convert, Mapping[str, Json]]],
 ) -> ExportResult:  # fmt: skip
@@ -89,12 +97,22 @@ def _write_array(path: Path, rows: Iterable[ExportRow], split: Split, convert: C
 
 def _line(row: ExportRow) -> dict[str, Json]:
     """Return a ShareGPT row with system and tools as columns of every row, human and observation at odd places."""
-    shared = sharegpt_line(row)
-    system, turns = ordered_turns(shared["conversations"])
+    shared = sharegpt(row)
+    system, turns = _ordered_turns(shared["conversations"])
     return {"conversations": turns, "system": system, "tools": shared.get("tools", "")}
 
 
-def ordered_turns(turns: list[Json], *, is_open: bool = False) -> tuple[str, list[Json]]:
+def _ranked(row: ExportRow) -> dict[str, Json]:
+    prompt, *answers = preference_pair(row)
+    shared, chosen, rejected = (
+        sharegpt({**row, "messages": messages}) for messages in (prompt, *([sole(answer)] for answer in answers))
+    )
+    system, turns = _ordered_turns(shared["conversations"], is_open=True)
+    pair = {"chosen": chosen["conversations"][0], "rejected": rejected["conversations"][0]}
+    return {"conversations": turns, "system": system, "tools": shared.get("tools", "")} | pair
+
+
+def _ordered_turns(turns: list[Json], *, is_open: bool = False) -> tuple[str, list[Json]]:
     """Return the system text and the other turns of a conversation, which ends with an answer unless it ``is_open``.
 
     Raises:

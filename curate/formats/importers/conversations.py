@@ -26,9 +26,21 @@ Row = dict[str, Json]
 _TALK = {"messages": "messages", "tools": "tools"}
 
 
+def _num_texts(content: Json) -> int:
+    return sum(isinstance(part, dict) and "text" in part for part in as_list(content))
+
+
+def _joined_parts(_path: Path, rows: Sequence[Row]) -> list[str]:
+    talks = (row["messages"] for row in rows if is_messages(row.get("messages")))
+    number = sum(any(_num_texts(turn.get("content")) > 1 for turn in talk) for talk in talks)
+    said = f"messages in several parts, in {number:,} of the {len(rows):,} rows looked at: texts are joined as they are"
+    return [said] if number else []
+
+
 @importer(
     "openai",
     fits=lambda row: is_messages(row.get("messages")) and not reference_of(row) and not is_our_export(row),
+    notices=_joined_parts,
     samples=[
         {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello.", "weight": 1}]},
         {"messages": [

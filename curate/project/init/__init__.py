@@ -26,11 +26,12 @@ from curate.checks import turns
 from curate.formats.columns import ROLES, ColumnUse, columns_of
 from curate.formats.groups import group_of
 from curate.formats.import_plan import (
-    EVERYTHING,
+    AS_FOUND,
     MOST_COLUMNS,
     NATIVE,
+    BatchAnswers,
     ImportPlan,
-    RowSelection,
+    Reading,
     UnknownRowsError,
     plan_import,
 )
@@ -68,23 +69,6 @@ _FIELDS: dict[str, dict[str, Json]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class ReadOptions:
-    """How the files are read, as `plan_import` takes it."""
-
-    format_name: str = ""
-    mapping: Mapping[str, str] | None = None
-    selection: RowSelection = EVERYTHING
-    encoding: str = ""
-
-    def plan(self, path: Path, format_name: str = "", *, is_for_training: bool = True) -> ImportPlan:
-        """Return how ``path`` is read; raises as `plan_import`."""
-        return plan_import(
-            path, None, format_name=format_name or self.format_name, mapping=self.mapping, selection=self.selection,
-            encoding=self.encoding, is_for_training=is_for_training,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
 class FilePreview:
     """What is understood of a file before anything is written; ``problem`` is why no workspace can be made of it yet.
 
@@ -104,12 +88,12 @@ def preview(path: Path, mapping: Mapping[str, str] | None = None, into: Shape | 
     Raises:
         CurateError: E908 when it cannot be read, or its rows are of a form that the user has to speak of.
     """
-    options, problem = ReadOptions(mapping=mapping), ""
+    reading, problem = Reading(mapping=dict(mapping or {})), ""
     try:
-        plan = options.plan(path)
+        plan = plan_import(path, None, reading)
     except UnknownRowsError:
-        plan = options.plan(path, "mapping")
-    columns = columns_of(plan, load_shape(shape_for([path], replace(options, format_name=plan.format_name))))
+        plan = plan_import(path, None, reading.as_format("mapping"))
+    columns = columns_of(plan, load_shape(shape_for([path], reading.as_format(plan.format_name))))
     of = {use.target: use.column for use in columns}
     fields = plan.columns or {name: of[target] for name, target in ROLES.items() if target in of}
     if plan.format_name == "mapping" and not (fields.keys() >= {"instruction", "output"} or "text" in fields):
@@ -129,7 +113,7 @@ def _missing(path: Path, mapping: Mapping[str, str] | None, fields: Collection[s
     return f"No column is {words}. Press enter on a column, and choose {' or '.join(missing)}."
 
 
-def shape_for(files: Sequence[Path], options: ReadOptions) -> str:
+def shape_for(files: Sequence[Path], reading: Reading, answers: BatchAnswers | None = None) -> str:
     """Return the name of the shipped shape that holds the most of the files' rows.
 
     Raises:
@@ -137,7 +121,7 @@ def shape_for(files: Sequence[Path], options: ReadOptions) -> str:
     """
     votes: Counter[str] = Counter()
     for path in files:
-        plan = options.plan(path)
+        plan = plan_import(path, None, reading, answers=answers)
         sample = list(islice(_rows(plan), _SAMPLE))
         own = guess_shape(sample)
         for value in sample:
@@ -153,7 +137,9 @@ def shape_for(files: Sequence[Path], options: ReadOptions) -> str:
     return "chat" if votes["chat"] else max(votes, key=lambda name: votes[name], default="instruction")
 
 
-def infer_schema(files: Sequence[Path], options: ReadOptions) -> dict[str, Json]:
+def infer_schema(
+    files: Sequence[Path], reading: Reading = AS_FOUND, answers: BatchAnswers | None = None
+) -> dict[str, Json]:
     """Return a schema for the rows of ``files`` as they are, with an ``x-record`` view of what could be mapped.
 
     All rows are looked at: a file whose later rows have other fields or types is as good as any.
@@ -169,12 +155,13 @@ def infer_schema(files: Sequence[Path], options: ReadOptions) -> dict[str, Json]
     examples: list[Json] = []
     mapped: dict[str, str] = {}
     for path in files:
-        plan = options.plan(path, "mapping", is_for_training=False)
-        columns = {} if options.mapping else _compared(plan.sample)
+        mapped_rows = reading.as_format("mapping")
+        plan = plan_import(path, None, mapped_rows, answers=answers, is_for_training=False)
+        columns = {} if reading.mapping else _compared(plan.sample)
         if not columns:
             # Nothing is compared, so that what might train the wrong thing is refused.
-            plan = options.plan(path, "mapping")
-            columns = _question_and_answer(plan, options)
+            plan = plan_import(path, None, mapped_rows, answers=answers)
+            columns = _question_and_answer(plan)
         for value in _rows(plan):
             builder.add_object(value)
             examples = examples or [value]
@@ -219,8 +206,8 @@ def _compared(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
     return {**asked, "output": best, **answers} if "instruction" in asked else {}
 
 
-def _question_and_answer(plan: ImportPlan, options: ReadOptions) -> dict[str, str]:
-    if not options.mapping and plan.sample and all(is_messages(row.get("messages")) for row in plan.sample):
+def _question_and_answer(plan: ImportPlan) -> dict[str, str]:
+    if not plan.reading.mapping and plan.sample and all(is_messages(row.get("messages")) for row in plan.sample):
         return {"messages": "messages"}
     mapped = dict(plan.mapping)
     if mapped.keys() & {"output", "answer"} and mapped.keys() & {"instruction", "question"}:
@@ -261,7 +248,7 @@ def _pointer(column: str) -> str:
 def _rows(plan: ImportPlan) -> Iterator[dict[str, Json]]:
     """Yield the good rows of a file, without those that the user's conditions leave out."""
     for row in plan.container.rows(plan.path):
-        if isinstance(row, SourceRow) and not plan.selection.excluded_by(row.value):
+        if isinstance(row, SourceRow) and not plan.reading.excluded_by(row.value):
             yield row.value
 
 
@@ -315,17 +302,15 @@ def make_workspace(
     *,
     schema: str = "",
     files: Sequence[Path] = (),
-    format_name: str = "",
-    mapping: Mapping[str, str] | None = None,
-    selection: RowSelection = EVERYTHING,
-    encoding: str = "",
+    reading: Reading = AS_FOUND,
+    answers: BatchAnswers | None = None,
     is_sample: bool = False,
 ) -> NewWorkspace:
     """Make a workspace in ``root``, which must be missing or empty.
 
-    ``format_name`` says how rows are read; without one it is recognised. Without a ``schema`` the shape is guessed from
-    ``files``, and where no shipped shape fits, a schema is inferred and written to ``schema.json``. With ``is_sample``
-    the shipped tour is copied: data, recipe and a tiny model.
+    ``reading`` says how rows are read; a format that it leaves open is recognised. Without a ``schema`` the shape is
+    guessed from ``files``, and where no shipped shape fits, a schema is inferred and written to ``schema.json``. With
+    ``is_sample`` the shipped tour is copied: data, recipe and a tiny model.
 
     Raises:
         CurateError: E919 when ``root`` holds something, E908 when a file cannot be read or understood, E903 when the
@@ -343,8 +328,7 @@ def make_workspace(
                 raise CurateError("E919 would-overwrite", message, f"Look at what it made: curate validate {root}")
             _refuse_full(root)
             remove_folder(growing)
-            options = ReadOptions(format_name, mapping, selection, encoding)
-            workspace = _make_sample(growing) if is_sample else _make(growing, schema, files, options)
+            workspace = _make_sample(growing) if is_sample else _make(growing, schema, files, reading, answers)
             publish_folder(growing, whole)
             _move_in(whole, root)
         except CurateError as error:
@@ -370,19 +354,21 @@ def _move_in(whole: Path, root: Path) -> None:
         move_file(path, root / path.name)
 
 
-def _make(root: Path, schema: str, files: Sequence[Path], options: ReadOptions) -> NewWorkspace:
+def _make(
+    root: Path, schema: str, files: Sequence[Path], reading: Reading, answers: BatchAnswers | None
+) -> NewWorkspace:
     own: bytes | None = None
-    is_inferred = schema == INFER or (not schema and bool(files) and not _is_known(files, options))
+    is_inferred = schema == INFER or (not schema and bool(files) and not _is_known(files, reading, answers))
     if is_inferred:
         if not files:
             raise cannot_import("--schema infer needs data to infer from", "Add --from FILE.")
-        own = schema_bytes(infer_schema(files, options))
-        options = replace(options, format_name=NATIVE, mapping=None)
+        own = schema_bytes(infer_schema(files, reading, answers))
+        reading = reading.model_copy(update={"format": NATIVE, "mapping": {}})
     elif schema.endswith(".json"):
         # Loading it where it lies tells what is wrong with it before anything is made.
         own = load_shape(Path(schema).name, Path(schema).parent).path.read_bytes()
     elif not schema:
-        schema = shape_for(files, options) if files else "instruction"
+        schema = shape_for(files, reading, answers) if files else "instruction"
     workspace = NewWorkspace(root, schema if own is None else SCHEMA_FILE)
     _lay_out(root)
     if own is not None:
@@ -391,12 +377,7 @@ def _make(root: Path, schema: str, files: Sequence[Path], options: ReadOptions) 
     ids: set[str] = set()
     for path in files:
         taken = TakenIds(frozenset(ids))
-        workspace.intakes.append(
-            take_in(
-                path, root, shape, format_name=options.format_name, mapping=options.mapping,
-                selection=options.selection, encoding=options.encoding, taken=taken,
-            )
-        )  # fmt: skip
+        workspace.intakes.append(take_in(path, root, shape, reading, answers=answers, taken=taken))
         ids |= taken.given
     texts, num_calls = _completions(_records([intake.target for intake in workspace.intakes], shape))
     workspace.num_categories = len(texts)
@@ -405,12 +386,12 @@ def _make(root: Path, schema: str, files: Sequence[Path], options: ReadOptions) 
         workspace.categories = {name: guess_scorer(some, num_calls[name]) for name, some in sorted(texts.items())}
     _write_settings(workspace)
     workspace.saved_answers = save_answers(root, [intake.answers for intake in workspace.intakes])
-    if options.selection.answers:
+    if answers:
         mark_written(root)
     return workspace
 
 
-def _is_known(files: Sequence[Path], options: ReadOptions) -> bool:
+def _is_known(files: Sequence[Path], reading: Reading, answers: BatchAnswers | None) -> bool:
     """Whether importers know the rows; where none knows those of any file, their schema is inferred.
 
     Raises:
@@ -419,7 +400,7 @@ def _is_known(files: Sequence[Path], options: ReadOptions) -> bool:
     unknown: list[UnknownRowsError] = []
     for path in files:
         try:
-            options.plan(path)
+            plan_import(path, None, reading, answers=answers)
         except UnknownRowsError as error:
             unknown.append(error)
     if unknown and len(unknown) < len(files):

@@ -11,6 +11,7 @@ from pathlib import Path
 from curate.base.console import spelled
 from curate.base.record import SPLITS, CurateError, Json, Kind, Record, Source, content_id
 from curate.formats.import_plan import ImportPlan, plan_import
+from curate.formats.import_plan import Reading as FileReading
 from curate.formats.importers import ConvertedRow, Rejected, RowError, SourceRow
 from curate.formats.importers.mapping import guess
 from curate.schema import Shape, load_shape
@@ -64,13 +65,13 @@ def read_any(
 def _plan(path: Path, shape: Shape | None, mapping: Mapping[str, str] | None) -> tuple[ImportPlan, str]:
     """Return how the file is read, and the column of its questions where that is all it has."""
     try:
-        return plan_import(path, shape, mapping=mapping, is_for_training=False), ""
+        return plan_import(path, shape, FileReading(mapping=dict(mapping or {})), is_for_training=False), ""
     except CurateError as unknown:
         if mapping or unknown.number != "E908":
             raise
         # With a mapping nothing is recognised: what is wanted is the way from bytes to rows. Unreadable files fail here
         # with the same error.
-        plan = plan_import(path, shape, mapping={"text": "text"}, is_for_training=False)
+        plan = plan_import(path, shape, FileReading(mapping={"text": "text"}), is_for_training=False)
         rows = islice((row.value for row in plan.container.rows(path) if isinstance(row, SourceRow)), _SAMPLE)
         column = _question_column(list(rows))
         if not column:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from curate.base.record import CurateError
-from curate.formats.import_plan import ImportPlan, plan_import
+from curate.formats.import_plan import ImportPlan, Reading, plan_import
 from curate.formats.importers import Rejected, importers
 from curate.formats.importers.mapping import guess, parse_map
 from curate.formats.intake import Imported, convert
@@ -25,8 +25,8 @@ def lines(folder: Path, rows: list[Any], name: str = "a.jsonl") -> Path:
     return path
 
 
-def through(plan: ImportPlan, shape: Shape, category: str = "") -> tuple[list[dict[str, Any]], list[Rejected]]:
-    rows = list(convert(plan, shape, category=category))
+def through(plan: ImportPlan, shape: Shape) -> tuple[list[dict[str, Any]], list[Rejected]]:
+    rows = list(convert(plan, shape))
     return [dict(one.value) for one in rows if isinstance(one, Imported)], [
         one for one in rows if isinstance(one, Rejected)
     ]
@@ -72,7 +72,7 @@ def test_rows_that_nothing_knows_are_told_by_their_fields(tmp_path: Path) -> Non
 
 def test_an_unknown_format_gets_a_suggestion(tmp_path: Path) -> None:
     with pytest.raises(CurateError, match="did you mean 'alpaca'"):
-        plan_import(lines(tmp_path, [PAIR]), None, format_name="alpacca")
+        plan_import(lines(tmp_path, [PAIR]), None, Reading(format="alpacca"))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_guesses(columns: list[str], expected: dict[str, str]) -> None:
 def test_a_map_says_which_column_is_which(tmp_path: Path) -> None:
     row = {"q": "Legs of an ant?", "answers": [{"text": 6}], "n": 3, "sure": True}
     mapping = parse_map("instruction=q, output=/answers/0/text,category=n")
-    plan = plan_import(lines(tmp_path, [row]), None, mapping=mapping)
+    plan = plan_import(lines(tmp_path, [row]), None, Reading(mapping=mapping))
     good, bad = through(plan, load_shape("instruction"))
     assert not bad
     assert good == [
@@ -124,7 +124,7 @@ def test_mapped_values_that_are_no_text_are_put_aside(tmp_path: Path) -> None:
         {"question": "a", "answer": ["b"]},
         {"question": "a"},
     ]
-    good, bad = through(plan_import(lines(tmp_path, rows), None, format_name="mapping"), load_shape("instruction"))
+    good, bad = through(plan_import(lines(tmp_path, rows), None, Reading(format="mapping")), load_shape("instruction"))
     assert len(good) == 1
     assert [one.line for one in bad] == [2, 3, 4]
     assert "--map output=/answer/0" in bad[1].reason
@@ -133,7 +133,7 @@ def test_mapped_values_that_are_no_text_are_put_aside(tmp_path: Path) -> None:
 def test_a_category_fills_the_gaps_only(tmp_path: Path) -> None:
     rows = [PAIR, PAIR | {"category": "own"}]
     shape = load_shape("instruction")
-    good, _ = through(plan_import(lines(tmp_path, rows), shape), shape, category="given")
+    good, _ = through(plan_import(lines(tmp_path, rows), shape, Reading(category="given")), shape)
     assert [one["category"] for one in good] == ["given", "own"]
 
 
@@ -198,7 +198,7 @@ def test_an_instruction_in_a_domain_workspace_is_a_grounded_pair(tmp_path: Path)
 )
 def test_rows_that_cannot_be_read_are_put_aside(name: str, row: dict[str, Any], tmp_path: Path) -> None:
     shape = load_shape("domain" if name == "text" else "chat")
-    good, bad = through(plan_import(lines(tmp_path, [row]), shape, format_name=name), shape)
+    good, bad = through(plan_import(lines(tmp_path, [row]), shape, Reading(format=name)), shape)
     assert not good
     assert len(bad) == 1
 

@@ -20,7 +20,7 @@ from curate.base.record import CurateError, Exit
 from curate.cli.import_ import command as import_command
 from curate.cli.init import command as init_command
 from curate.formats.columns import columns_of
-from curate.formats.import_plan import plan_import
+from curate.formats.import_plan import Reading, plan_import
 from curate.formats.importers import Rejected, importers
 from curate.formats.intake import Imported, convert
 from curate.project.data import load_data
@@ -409,7 +409,7 @@ def test_any_part_of_a_specimen_may_be_something_else(name: str, tmp_path: Path)
                 rows.append(row)
     source = write(tmp_path, rows, "rows.jsonl")
     shape = load_shape("chat")
-    plan = plan_import(source, shape, format_name=name, is_for_training=False)
+    plan = plan_import(source, shape, Reading(format=name), is_for_training=False)
     outcomes = list(convert(plan, shape))
     assert {type(one) for one in outcomes} <= {Imported, Rejected}
     questions_in([{str(one.line): one.answers} for one in outcomes if isinstance(one, Imported)])

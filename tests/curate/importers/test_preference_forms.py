@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from curate.formats.import_plan import RowSelection
+from curate.formats.import_plan import Reading
 from curate.project.init import make_workspace
 from tests.curate.called import call
 from tests.curate.test_preference import LINES, made
@@ -221,8 +221,8 @@ def test_a_row_that_is_put_aside_does_not_count_for_the_table(tmp_path: Path) ->
 def test_what_is_stored_as_asked_does_not_pass_for_an_answer(tmp_path: Path) -> None:
     row = {"instruction": "Say hi.", "output": "Hello.", "chosen": "Hello.", "rejected": "Go away."}
     (source := tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 30)
-    selection = RowSelection(to_meta=frozenset({"chosen", "rejected"}))
-    (intake,) = make_workspace(tmp_path / "w", files=[source], selection=selection).intakes
+    reading = Reading(to_meta=("chosen", "rejected"))
+    (intake,) = make_workspace(tmp_path / "w", files=[source], reading=reading).intakes
     assert {use.column: use.target for use in intake.columns} == {
         "instruction": "prompt", "output": "completion", "chosen": "meta", "rejected": "meta"
     }  # fmt: skip

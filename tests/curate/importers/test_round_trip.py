@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from curate.base.record import Source
 from curate.formats.exporters import export_rows
-from curate.formats.import_plan import RowSelection, plan_import
+from curate.formats.import_plan import Reading, plan_import
 from curate.formats.importers import ConvertedRow, Rejected, importers
 from curate.formats.importers._foreign import FORMS
 from curate.formats.intake import Imported, convert
@@ -248,7 +248,7 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("name", "shape", "expected", "exporter"), REAL, ids=[f"{a}-{b}" for a, b, _, _ in REAL])
 def test_real_files_come_back(shared: Path, name: str, shape: str, expected: str, exporter: str) -> None:
     path = shared / "data" / name
-    plan = plan_import(path, SHAPES[shape], selection=RowSelection(to_meta=frozenset({"chosen", "rejected"})))
+    plan = plan_import(path, SHAPES[shape], Reading(to_meta=("chosen", "rejected")))
     assert plan.format_name == expected
     got = list(convert(plan, SHAPES[shape]))
     assert not [one for one in got if isinstance(one, Rejected)]
@@ -280,7 +280,7 @@ MAPPED = [
 @pytest.mark.parametrize("shape", ["instruction", "chat", "domain"])
 def test_mapped_files_come_back(shared: Path, name: str, mapping: dict[str, str], shape: str) -> None:
     path = shared / "data" / name
-    plan = plan_import(path, SHAPES[shape], format_name="mapping")
+    plan = plan_import(path, SHAPES[shape], Reading(format="mapping"))
     assert dict(plan.mapping) == mapping
     got = list(convert(plan, SHAPES[shape]))
     assert not [one for one in got if isinstance(one, Rejected)]

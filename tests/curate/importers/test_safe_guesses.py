@@ -240,7 +240,7 @@ def test_parts_of_a_text_are_joined_as_they_are_and_told(tmp_path: Path) -> None
     rows = [{"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": "b"}]}]
     done = init(tmp_path, write(tmp_path, rows))
     assert records(tmp_path)[0]["messages"][0]["content"] == "part onepart two"
-    assert "1 record with messages in several parts of text: joined as they are" in done.stderr
+    assert "in several parts, in 1 of the 1 rows" in done.stderr
 
 
 def test_a_condition_on_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,217 @@
+"""Formats of JSON lines: each is a function that returns a row as a line of the format has it.
+
+Of answers with ratings the best and the worst are the pair.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from curate.base.record import TRACES, Json, thought, trace_of
+from curate.formats.exporters import (
+    CannotExpressError,
+    ExportResult,
+    ExportRow,
+    RowsBySplit,
+    SkippedRows,
+    exporter,
+    line_exporter,
+    write_lines,
+)
+from curate.formats.exporters._rows import (
+    TIED,
+    Message,
+    content_text,
+    conversation_of,
+    instruction_and_input,
+    messages_of,
+    parted,
+    plain_turns,
+    preference_pair,
+    prompt_and_answers,
+    tools_of,
+    weighed_messages,
+    with_arguments_as_object,
+    with_arguments_as_text,
+)
+
+_TURNS = ("name", "tool_call_id", "developer")
+_TRL = (*_TURNS, TRACES[0])
+
+
+@exporter("alpaca", keeps=("input",))
+def write_alpaca(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
+    """Alpaca JSON lines; earlier turns go to history, rows with tools stay out."""
+    written = write_lines(rows_by_split, folder, _alpaca)
+    has_history = any(
+        sum(message["role"] == "assistant" for message in row["messages"] or ()) > 1
+        for row in chain.from_iterable(rows_by_split.values())
+    )
+    if has_history:
+        written.notes.append("Some rows have history: trainers that read it learn those earlier answers too.")
+    return written
+
+
+def _alpaca(row: ExportRow) -> dict[str, Json]:
+    if row["tools"]:
+        raise CannotExpressError("the format has no tools")
+    system, turns = plain_turns(messages_of(row))
+    instruction, entry = instruction_and_input(row, turns[-1][0])
+    result: dict[str, Json] = {"instruction": instruction, "input": entry, "output": turns[-1][1]}
+    if row.get("line") and "input" not in row["line"]:
+        del result["input"]
+    if system:
+        result["system"] = system
+    if len(turns) > 1:
+        result["history"] = [list(turn) for turn in turns[:-1]]
+    return result
+
+
+_NAMES = {"system": "system", "developer": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
+
+
+@line_exporter("sharegpt", keeps=(TRACES[0],))
+def sharegpt(row: ExportRow) -> dict[str, Json]:
+    """ShareGPT JSON lines: conversations, and tools as JSON text; reasoning stands before the answer, in <think>."""
+    result: dict[str, Json] = {"conversations": [_turn(message) for message in messages_of(row)]}
+    if row["tools"]:
+        result["tools"] = json.dumps([tool["function"] for tool in row["tools"]], ensure_ascii=False)
+    return result
+
+
+def _turn(message: Message) -> dict[str, str]:
+    # Arguments as text inside JSON text would be read as one string, and encoded twice by the trainer.
+    calls = with_arguments_as_object(message).get("tool_calls")
+    trace = trace_of(message)
+    if not calls:
+        # Trainers read the value alone; the field is there to come back.
+        text = content_text(message)
+        said = {"value": thought(trace) + text, TRACES[0]: trace}
+        return {"from": _NAMES[message["role"]]} | (said if trace else {"value": text})
+    if trace:
+        raise CannotExpressError("an assistant message both reasons and calls tools")
+    if message.get("content"):
+        raise CannotExpressError("an assistant message both speaks and calls tools")
+    spelled = [{"name": call["function"]["name"], "arguments": call["function"]["arguments"]} for call in calls]
+    return {
+        "from": "function_call",
+        "value": json.dumps(spelled[0] if len(spelled) == 1 else spelled, ensure_ascii=False),
+    }
+
+
+@line_exporter("openai", keeps=_TURNS)
+def openai(row: ExportRow) -> dict[str, Json]:
+    """OpenAI chat JSON lines: messages and tools; raw text and conversations without a last answer stay out.
+
+    Reasoning is left out and counted, because OpenAI refuses messages with other fields; trl-conversational has it.
+    """
+    messages = []
+    for message, weight in weighed_messages(row):
+        if weight not in (0, 1):
+            raise CannotExpressError("an answer has a weight other than 0 and 1, which OpenAI refuses")
+        messages.append(_openai_message(message) | ({} if weight else {"weight": 0}))
+    parted(messages)
+    return {"messages": messages} | tools_of(row)
+
+
+def _openai_message(message: Message) -> dict[str, Json]:
+    return {key: value for key, value in with_arguments_as_text(message).items() if key != TRACES[0]}
+
+
+@line_exporter("trl", keeps=_TRL, has_text=True)
+def _pair(row: ExportRow) -> dict[str, Json]:
+    """TRL prompt-completion rows as lists of messages, with tools; raw text goes to files of its own below text/."""
+    prompt, answer = parted(conversation_of(messages_of(row)))
+    return {"prompt": prompt, "completion": [answer]} | tools_of(row)
+
+
+@line_exporter("trl-conversational", keeps=_TRL, has_text=True)
+def _conversation(row: ExportRow) -> dict[str, Json]:
+    """TRL conversational rows: messages and tools, with the arguments of tool calls as objects."""
+    return {"messages": conversation_of(messages_of(row))} | tools_of(row)
+
+
+@line_exporter("trl-text")
+def _texts(row: ExportRow) -> dict[str, Json]:
+    """TRL prompt-completion rows as plain texts: one user message, one answer, no chat template."""
+    system, turns = plain_turns(messages_of(row))
+    if system or len(turns) > 1 or row["tools"]:
+        raise CannotExpressError("plain texts hold one question and one answer, without system text and tools")
+    return {"prompt": turns[0][0], "completion": turns[0][1]}
+
+
+@line_exporter("trl-preference", keeps=("rejected", *_TRL), takes_answers=True)
+def _preference(row: ExportRow) -> dict[str, Json]:
+    """TRL preference rows: prompt, chosen and rejected as lists of messages, and tools."""
+    prompt, chosen, rejected = map(conversation_of, preference_pair(row))
+    return {"prompt": prompt, "chosen": chosen, "rejected": rejected} | tools_of(row)
+
+
+@exporter("trl-unpaired", keeps=("rejected", *_TRL, "liked"), takes_answers=True)
+def write_unpaired(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
+    """TRL unpaired preference rows, as for KTO: prompt and completion as lists of messages, and label true or false."""
+    # A pair becomes two rows, so that rows are divided before they are written.
+    divided = {split: chain.from_iterable(map(_verdicts, rows)) for split, rows in rows_by_split.items()}
+    return write_lines(divided, folder, _unpaired, SkippedRows(folder))
+
+
+def _verdicts(row: ExportRow) -> Iterator[ExportRow]:
+    """Yield a row with the best answer and one with the worst; the row itself where there are no such two."""
+    answers: Sequence[Mapping[str, Any]] = row.get("answers") or ()
+    if len(answers) < 2 or answers[0]["rating"] == answers[-1]["rating"]:
+        yield row
+        return
+    # The prompt is what stands before the best answer.
+    prompt, _ = prompt_and_answers(row)
+    worst = [*prompt, *answers[-1]["messages"]]
+    yield {**row, "answers": [answers[0]], "is_good": True}
+    yield {**row, "messages": worst, "answers": [answers[-1]], "is_good": False}
+
+
+def _unpaired(row: ExportRow) -> dict[str, Json]:
+    prompt, (answer, *others) = prompt_and_answers(row)
+    if others:
+        raise CannotExpressError(TIED)
+    is_good = row.get("is_good", answer["rating"] > 0)
+    talk = {"prompt": conversation_of(prompt), "completion": conversation_of(answer["messages"])}
+    return talk | {"label": is_good} | tools_of(row)
+
+
+def sole(messages: Sequence[Message]) -> Message:
+    """Return the one turn of an answer.
+
+    Raises:
+        CannotExpressError: it has several.
+    """
+    if len(messages) != 1:
+        raise CannotExpressError("an answer has several turns, and the format holds one")
+    return messages[0]
+
+
+@line_exporter("openai-preference", keeps=("rejected", *_TURNS), takes_answers=True)
+def _openai_preference(row: ExportRow) -> dict[str, Json]:
+    """OpenAI preference rows: input, preferred_output and non_preferred_output, each answer one message.
+
+    Reasoning is left out and counted, as in openai.
+    """
+    prompt, chosen, rejected = preference_pair(row)
+    return {
+        "input": {"messages": list(map(_openai_message, prompt))} | tools_of(row),
+        "preferred_output": [_openai_message(sole(chosen))],
+        "non_preferred_output": [_openai_message(sole(rejected))],
+    }
+
+
+@line_exporter(
+    "axolotl-preference", keeps=("rejected", *_TRL), takes_answers=True,
+    note="In the settings of Axolotl: rl: dpo, and for each file type: chat_template.default.",
+)  # fmt: skip
+def _axolotl(row: ExportRow) -> dict[str, Json]:
+    """Axolotl preference rows of the type chat_template.default: messages, and chosen and rejected as one message."""
+    prompt, chosen, rejected = preference_pair(row)
+    pair = {"chosen": with_arguments_as_object(sole(chosen)), "rejected": with_arguments_as_object(sole(rejected))}
+    return {"messages": conversation_of(prompt)} | pair | tools_of(row)
