@@ -71,7 +71,7 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A row that `RowSelection.only` does not take, with the condition that it did not meet, as "column=value"."""
+    """A row that `Reading.only` does not take, with the condition that it did not meet, as "column=value"."""
 
     line: int
     condition: str

@@ -213,7 +213,7 @@ def test_the_table_says_where_each_column_really_goes(name: str, tmp_path: Path)
 def test_a_row_that_is_put_aside_does_not_count_for_the_table(tmp_path: Path) -> None:
     bad = {**PAIR, "chosen": [{"role": "assistant", "content": 5}], "id": "b"}
     (source := tmp_path / "rows.jsonl").write_text(f"{json.dumps({**PAIR, 'id': 'a'})}\n" + f"{json.dumps(bad)}\n" * 3)
-    (intake,) = make_workspace(tmp_path / "w", files=[source], format_name="preference").intakes
+    (intake,) = make_workspace(tmp_path / "w", files=[source], reading=Reading(format="preference")).intakes
     assert len(intake.rejected) == 3
     assert {use.target for use in intake.columns} == {"id", "prompt", "chosen answer", "rejected answer"}
 
