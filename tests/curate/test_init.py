@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from curate.base.record import CurateError, Exit, Source
 from curate.base.resources import shipped
 from curate.cli.init import command
+from curate.formats.import_plan import Reading
 from curate.formats.importers import importers
 from curate.project import init
 from curate.project.claim import claimed
@@ -151,7 +152,7 @@ def test_a_schema_is_inferred_where_fields_are_nested(tmp_path: Path) -> None:
         tmp_path / "w",
         schema="infer",
         files=[source],
-        mapping={"instruction": "ask", "input": "/say/0/in", "output": "/say/0/out"},
+        reading=Reading(mapping={"instruction": "ask", "input": "/say/0/in", "output": "/say/0/out"}),
     )
     assert made.schema == "schema.json"
     assert (tmp_path / "w/data/tasks.jsonl").read_bytes() == source.read_bytes()
