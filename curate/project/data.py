@@ -108,6 +108,10 @@ class ProjectData:
         now = files_as_they_are(self.matching_files(), self.root)
         return self.journal.is_whole() and [stamp for stamp in now if stamp[1]] == [stamp for stamp in read if stamp[1]]
 
+    def as_files_are(self) -> ProjectData:
+        """Return this state, or one that is read anew where a record file was changed since it was read."""
+        return self if self.is_current() else ProjectData(self.root, self.settings, self.shape)
+
     def files(self) -> list[Path]:
         """Return the record files, sorted.
 
@@ -297,11 +301,11 @@ class ProjectData:
 
     def line(self, name: str) -> Record | None:
         """Return the record as its line has it, None where no line has it; E974 as `state`."""
-        bases = self.lines.bases
+        # Lines of records with decisions were kept when the states were made.
+        states, bases = self._states, self.lines.bases
         if name not in bases:
-            # Lines of records with decisions were kept when the states were made.
             is_added = name in self.decisions.names and name not in self._late
-            state = None if is_added else self._states.get(name)
+            state = None if is_added else states.get(name)
             bases[name] = state.record if state else None
         return bases[name]
 

@@ -102,12 +102,8 @@ class Project:
 
     @property
     def data(self) -> ProjectData:
-        """All records as decisions have left them by now; it stays the same while others decide.
-
-        Where a record file was changed since it was read, this is what it says now, see `reload`.
-        """
-        data = self._data
-        return data if data.is_current() else ProjectData(self.root, data.settings, data.shape)
+        """All records as decisions have left them by now; it stays the same while others decide."""
+        return self._data
 
     def files(self) -> list[Path]:
         """Return the record files, sorted.

@@ -139,6 +139,7 @@ def export_dataset(
         CurateError: E907 while error findings or leaks remain, E997 while models wrote too much of it, E909 without a
             seed, E906 when writing fails; E913 when a newer version has decided what this one does not know.
     """
+    data = data.as_files_are()
     verdict = verdict or validate_data(data)
     require_clean(verdict)
     planned = plan(data)

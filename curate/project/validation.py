@@ -219,7 +219,7 @@ def validate_data(data: ProjectData, *, limit: int = 1000, has_leaks: bool = Fal
     Raises:
         CurateError: E902, E904 or E956 for settings and a baseline that cannot be used.
     """
-    baseline = open_baseline(data.settings, data.root)
+    data, baseline = data.as_files_are(), open_baseline(data.settings, data.root)
     spec = ExaminerSpec(shape=data.shape, settings=data.settings, limit=limit, root=data.root, baseline=baseline)
     validation = Validation(data.files(), spec, data, has_leaks=has_leaks)
     return validation.with_decisions(validation.run())

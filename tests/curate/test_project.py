@@ -257,3 +257,21 @@ def test_two_processes_see_one_another_and_lose_nothing(root):
     assert {state.record.id: dict(state.answers) for state in load_data(root).states() if state.answers} == {
         "a": {"q": {"ana": number - 1}}, "b": {"q": {"bo": 19}},
     }  # fmt: skip
+
+
+def test_an_export_takes_lines_as_they_are_not_as_they_were_read(root):
+    with open_project(root, "ana") as project:
+        project.apply([Drop("a", "r")])
+        path = root / "data/a.jsonl"
+        path.write_bytes(path.read_bytes().replace(b"Blue.", b"Green."))
+        rows = [row for split in project.export().rows.values() for row in split]
+    assert any("Green." in json.dumps(row) for row in rows)
+    assert not any("Blue." in json.dumps(row) or row["id"] == "a" for row in rows)
+
+
+def test_the_line_of_a_decided_record_is_there_before_anything_else_was_asked(root):
+    with open_project(root, "ana") as project:
+        project.apply([Edit("b", {"output": "Red."})])
+    data = load_data(root)
+    assert data.line("b").completion == "Blue."
+    assert data.state("b").record.completion == "Red."
