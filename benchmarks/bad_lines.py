@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from curate.checks.runner import ExaminerSpec, validate
+from curate.checks.runner import CheckPlan, validate
 from curate.schema import load_shape
 from curate.schema.settings import Settings
 
@@ -53,7 +53,7 @@ def main() -> None:
             with path.open("wb") as file:
                 file.writelines(make(n).encode("utf-8", "surrogateescape") + b"\n" for n in range(asked.lines))
             begun = time.process_time()
-            verdict = validate([path], ExaminerSpec(shape, Settings(), limit=1000))
+            verdict = validate([path], CheckPlan(shape, Settings(), limit=1000))
             spent = (time.process_time() - begun) / asked.lines * 1e6
             print(f"| {name} | {spent:.2f} | {', '.join(f'{n:,} {code}' for code, n in verdict.counts.items())} |")
 

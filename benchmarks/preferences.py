@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from curate.base.record import Source  # noqa: E402  the repository is put on the path above
-from curate.checks import Sketches, discover, show  # noqa: E402
+from curate.checks import Sketches, discover  # noqa: E402
 from curate.schema import load_shape  # noqa: E402
 from curate.schema.settings import Settings  # noqa: E402
 
@@ -111,18 +111,15 @@ def fired(code: str, rows: Sequence[Row]) -> set[int]:
     if check.on_record:
         return {index for index, record in enumerate(records) if any(check.on_record(record, Settings()))}
     assert check.on_dataset
-    running = check.on_dataset(Settings())
-    show(running, Sketches.of(records))
-    return {place.line for place in running.finish()}
+    return {place.line for place in check.on_dataset(Sketches.of(records), Settings())}
 
 
 def length_bias(rows: Sequence[Row]) -> str:
     """Return what B804 says of rows."""
     shape, check = load_shape("preference"), discover()["B804"]
     assert check.on_dataset
-    running = check.on_dataset(Settings())
-    show(running, Sketches.of([shape.record(row, Source("pairs", index)) for index, row in enumerate(rows)]))
-    return next((place.problem.message for place in running.finish()), "nothing")
+    sketches = Sketches.of(shape.record(row, Source("pairs", index)) for index, row in enumerate(rows))
+    return next((place.problem.message for place in check.on_dataset(sketches, Settings())), "nothing")
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ Run = Callable[[], Outcome]
 
 def ours(folder: Path, select: Sequence[str], ignore: Sequence[str] = (), jobs: int = 1) -> Run:
     """`curate validate` with a choice of checks."""
-    from curate.checks.runner import ExaminerSpec, select_checks, validate
+    from curate.checks.runner import CheckPlan, select_checks, validate
     from curate.schema import load_shape
     from curate.schema.settings import CheckSettings, Settings
 
@@ -162,7 +162,7 @@ def ours(folder: Path, select: Sequence[str], ignore: Sequence[str] = (), jobs: 
     select_checks(settings)
 
     def run() -> Outcome:
-        verdict = validate([folder / "made.jsonl"], ExaminerSpec(shape, settings, limit=LIMIT), jobs=jobs)
+        verdict = validate([folder / "made.jsonl"], CheckPlan(shape, settings, limit=LIMIT), jobs=jobs)
         return verdict.num_lines, len({found.line for found in verdict.findings if found.code == "S102"})
 
     return run

@@ -1,27 +1,27 @@
 """The registry of checks: each file here holds checks, and each check brings its own examples.
 
-A *record check* looks at one record and yields problems. A *dataset check* is a class that sees a small sketch of every
-record in reading order and reports at the end. A *length check* looks at how many tokens a record has for some model.
+A *record check* looks at one record and yields problems. A *dataset check* does so with a small sketch of every record,
+in columns. A *length check* looks at how many tokens a record has for some model.
 All are found by looking at the files of this folder, and at plug-ins; nothing is listed by hand. ``good`` and ``bad``
 are line objects of the shape the check reads, or lengths, and tests run every one of them.
 
 What several checks share is here too: the texts of a record with their JSON pointers (`texts`), its answers
-(`turns`), and `EqualKeys`, which finds records with equal keys.
+(`turns`), and `repeats`, which finds equal keys.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from curate.base.record import Finding, Json, Problem, Record, Severity, Source
 from curate.base.registry import Registry, use_plugins
 from curate.checks._reading import AnswerTurn, is_blank, messages_pointer, sensitive, texts, turns
-from curate.checks._sketches import DatasetProblem, EqualKeys, Sketches, keys_of
+from curate.checks._sketches import DatasetProblem, Sketches, repeats
 from curate.jsonl import FAULTS
 from curate.schema.settings import Category, Settings
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 RecordCheck = Callable[[Record, Settings], Iterable[Problem]]
 
+DatasetCheck = Callable[[Sketches, Settings], Iterable[DatasetProblem]]
 PairCheck = Callable[["SharedText", Settings], Iterable[Problem]]
 # The settings that every check's good and bad examples are written for.
 EXAMPLE_SETTINGS = Settings(categories={"billing": Category(), "returns": Category()})
@@ -92,28 +93,6 @@ LengthCheck = Callable[[TokenLengths, Settings], Iterable[Problem]]
 DoubtCheck = Callable[[Doubt, Settings], Iterable[Problem]]
 
 
-class DatasetCheck(Protocol):
-    """Sees every record once, in order, then reports.
-
-    A check that has a method ``see(sketch)`` in place of ``see_all`` is shown one record at a time.
-    """
-
-    def see_all(self, sketches: Sketches) -> None:
-        """Take note of some records."""
-
-    def finish(self) -> Iterator[DatasetProblem]:
-        """Yield what is wrong with the set as a whole."""
-
-
-def show(check: DatasetCheck, sketches: Sketches) -> None:
-    """Show records to a dataset check: as it asks for them, in columns or one by one."""
-    if hasattr(check, "see_all"):
-        check.see_all(sketches)
-        return
-    for sketch in sketches:
-        check.see(sketch)  # type: ignore[attr-defined]
-
-
 @dataclass(frozen=True, slots=True)
 class Check:
     """One registered check: its code and name, how bad it is, how it works, and its examples.
@@ -129,7 +108,7 @@ class Check:
     good: Sequence[Json]
     bad: Sequence[Json]
     on_record: RecordCheck | None = None
-    on_dataset: Callable[[Settings], DatasetCheck] | None = None
+    on_dataset: DatasetCheck | None = None
     on_lengths: LengthCheck | None = None
     on_pair: PairCheck | None = None
     on_doubt: DoubtCheck | None = None
@@ -178,8 +157,8 @@ def dataset_check(
     good: Sequence[Json],
     bad: Sequence[Json],
     settings: Settings = EXAMPLE_SETTINGS,
-) -> Callable[[type[_Registered]], type[_Registered]]:
-    """Register a class that sees every record (a `DatasetCheck`), built with the settings; its docstring is the help.
+) -> Callable[[DatasetCheck], DatasetCheck]:
+    """Register a function that yields the problems of all records together; its docstring is the help text.
 
     Raises:
         ValueError: the code is taken.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Iterator
 
@@ -31,31 +30,22 @@ def _records(count: int, category: str, output: str = "Done.", source: str = "")
     good=[_records(90, "billing") + _records(30, "returns"), _records(40, "billing") + _records(1, "returns")],
     bad=[_records(220, "billing") + _records(20, "returns")],
 )
-class CategoryImbalance:
+def category_imbalance(sketches: Sketches, settings: Settings) -> Iterator[DatasetProblem]:
     """A category is more than ten times smaller than the largest one.
 
     Training follows the large category, and a mean over records hides what happens to the small one. Collect more
     of the small or sample less of the large; reports here always show each category by itself.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def see_all(self, sketches: Sketches) -> None:
-        """Count some records."""
-        self._counts.update(filter(None, sketches.categories))
-
-    def finish(self) -> Iterator[DatasetProblem]:
-        """Yield each category that is far smaller than the largest."""
-        if self._counts.total() < _FEWEST:
-            return
-        most = max(self._counts.values())
-        largest = min(category for category, count in self._counts.items() if count == most)
-        for category, count in sorted(self._counts.items()):
-            if count * _IMBALANCE < most:
-                times = f"{most / count:.0f} times as many"
-                message = f"category {category!r} has {count} records, {largest!r} has {most}: {times}"
-                yield DatasetProblem(Problem(message), category=category)
+    counts = Counter(filter(None, sketches.categories))
+    if counts.total() < _FEWEST:
+        return
+    most = max(counts.values())
+    largest = min(category for category, count in counts.items() if count == most)
+    for category, count in sorted(counts.items()):
+        if count * _IMBALANCE < most:
+            times = f"{most / count:.0f} times as many"
+            message = f"category {category!r} has {count} records, {largest!r} has {most}: {times}"
+            yield DatasetProblem(Problem(message), category=category)
 
 
 @dataset_check(
@@ -65,33 +55,24 @@ class CategoryImbalance:
     good=[_records(60, "billing", "Your bill is paid.") + _records(60, "returns", "Send it back to the shop.")],
     bad=[_records(60, "billing", "Yes.") + _records(60, "returns", "Pack it well and send it back. " * 10)],
 )
-class LengthSkew:
+def length_skew(sketches: Sketches, settings: Settings) -> Iterator[DatasetProblem]:
     """The records of a category are much longer or shorter than all the others (medians apart by more than four times).
 
     Loss is a mean over tokens, so long categories speak louder; and a model can learn to tell categories, or good
     answers, by length alone. That can be in the nature of the task: look, then decide.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        self._lengths: dict[str, array[int]] = {}
-
-    def see_all(self, sketches: Sketches) -> None:
-        """Take note of some lengths."""
-        lengths = {category: self._lengths.setdefault(category, array("Q")) for category in {*sketches.categories, ""}}
-        for category, num_chars in zip(sketches.categories, sketches.num_chars, strict=True):
-            lengths[category].append(num_chars)
-
-    def finish(self) -> Iterator[DatasetProblem]:
-        """Yield each category whose median is far from that of the others."""
-        medians = {c: sorted(n)[len(n) // 2] for c, n in self._lengths.items() if c and len(n) >= _FEWEST_EACH}
-        for category, median in sorted(medians.items()):
-            others = sorted(other for name, other in medians.items() if name != category)
-            if not others:
-                return
-            usual = others[len(others) // 2]
-            if max(median, usual) > _SKEW * max(1, min(median, usual)):
-                message = f"category {category!r} has a median of {median} characters a record, the others of {usual}"
-                yield DatasetProblem(Problem(message), category=category)
+    lengths: dict[str, list[int]] = {}
+    for category, num_chars in zip(sketches.categories, sketches.num_chars, strict=True):
+        lengths.setdefault(category, []).append(num_chars)
+    medians = {c: sorted(n)[len(n) // 2] for c, n in lengths.items() if c and len(n) >= _FEWEST_EACH}
+    for category, median in sorted(medians.items()):
+        others = sorted(other for name, other in medians.items() if name != category)
+        if not others:
+            return
+        usual = others[len(others) // 2]
+        if max(median, usual) > _SKEW * max(1, min(median, usual)):
+            message = f"category {category!r} has a median of {median} characters a record, the others of {usual}"
+            yield DatasetProblem(Problem(message), category=category)
 
 
 @dataset_check(
@@ -105,27 +86,17 @@ class LengthSkew:
     ],
     bad=[_records(110, "billing", source="desk") + _records(10, "returns", source="mail")],
 )
-class SourceDominates:
+def source_dominates(sketches: Sketches, settings: Settings) -> Iterator[DatasetProblem]:
     """More than four fifths of the records that name their source (``meta.source``) come from a single one.
 
     The model learns that source's habits along with the task, and its score speaks for that source only. Weigh the
     sources, or score them apart. Records without ``meta.source`` are not counted.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        self._counts: Counter[str] = Counter()
-
-    def see_all(self, sketches: Sketches) -> None:
-        """Count the records that name their source."""
-        self._counts.update(filter(None, sketches.sources))
-
-    def finish(self) -> Iterator[DatasetProblem]:
-        """Yield the source that has most of the records."""
-        total = self._counts.total()
-        if total < _FEWEST or len(self._counts) < 2:
-            return
-        source, count = self._counts.most_common(1)[0]
-        if count > _DOMINANCE * total:
-            yield DatasetProblem(
-                Problem(f"{count} of {total} records ({count / total:.0%}) come from the source {source!r}")
-            )
+    counts = Counter(filter(None, sketches.sources))
+    total = counts.total()
+    if total < _FEWEST or len(counts) < 2:
+        return
+    source, count = counts.most_common(1)[0]
+    if count > _DOMINANCE * total:
+        message = f"{count} of {total} records ({count / total:.0%}) come from the source {source!r}"
+        yield DatasetProblem(Problem(message))

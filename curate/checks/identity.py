@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from array import array
 from collections.abc import Callable, Iterator
 
-from curate.checks import DatasetProblem, EqualKeys, Sketches, dataset_check, keys_of
+from curate.checks import DatasetProblem, Sketches, dataset_check, repeats
 from curate.schema.settings import Settings
 
 # Letters of Cyrillic, Greek, Armenian and Cherokee, and signs, that most fonts draw as a Latin letter or as ASCII.
@@ -52,37 +51,27 @@ def _is_invisible(character: str) -> bool:
     return is_selector or character in _BLANK_LETTERS or unicodedata.category(character) == "Cf"
 
 
-class _EqualIds:
-    """Records whose ids are equal, or become so under a fold of their spelling although they are spelled differently.
+def _equal_ids(
+    sketches: Sketches, message: str, fold: Callable[[str], str], spell: Callable[[str], str] | None = None
+) -> Iterator[DatasetProblem]:
+    """Yield each record whose id becomes that of an earlier one under ``fold``.
 
-    ``{}`` in the message becomes the place of the first of all.
+    With ``spell`` it is the first record of each further spelling of that id. ``{}`` in the message becomes the place
+    of the first of all. Records without an id of their own are not compared.
     """
-
-    def __init__(self, message: str, fold: Callable[[str], str], spell: Callable[[str], str] | None = None) -> None:
-        self._message, self._fold, self._spell = message, fold, spell
-        self._folds = EqualKeys()
-        self._spellings = array("Q")
-
-    def see_all(self, sketches: Sketches) -> None:
-        """Take note of some records, but those without an id of their own."""
-        rows = [row for row, has_own_id in enumerate(sketches.have_own_ids) if has_own_id]
-        ids = [sketches.ids[row] for row in rows]
-        self._folds.add(keys_of(map(self._fold, ids)), sketches, rows if 0 in sketches.have_own_ids else None)
-        if self._spell:
-            self._spellings.extend(keys_of(map(self._spell, ids)))
-
-    def finish(self) -> Iterator[DatasetProblem]:
-        """Yield each record that repeats an id, or the first one of each further spelling of it."""
-        known: dict[int, set[int]] = {}
-        for index, first in self._folds.pairs():
-            if self._spell:
-                spellings = known.setdefault(first, {self._spellings[first]})
-                if self._spellings[index] in spellings:
-                    continue
-                spellings.add(self._spellings[index])
-            problem = self._folds.problem(index, first, self._message.format(self._folds.spot(first)), "/id")
-            # A group that lasts: Python hashes text differently in every process.
-            yield problem._replace(group=self._fold(problem.record).encode("utf-8", "surrogatepass"))
+    ids, known = sketches.ids, dict[int, set[str]]()
+    # An id that folds to nothing is one all the same.
+    folds: list[tuple[str, ...]] = [
+        (fold(name),) if is_own else () for name, is_own in zip(ids, sketches.have_own_ids, strict=True)
+    ]
+    for row, first in repeats(folds):
+        if spell:
+            spellings = known.setdefault(first, {spell(ids[first])})
+            if (spelling := spell(ids[row])) in spellings:
+                continue
+            spellings.add(spelling)
+        group = folds[row][0].encode("utf-8", "surrogatepass")
+        yield sketches.problem(row, message.format(sketches.spot(first)), "/id", other=first, group=group)
 
 
 def _composed(name: str) -> str:
@@ -104,15 +93,13 @@ def _composed(name: str) -> str:
         [{"id": "a1", "instruction": "Add 2 and 3.", "output": "5"}, {"id": "a1", "instruction": "Hi", "output": "Ho"}]
     ],
 )
-class RepeatedId(_EqualIds):
+def repeated_id(sketches: Sketches, settings: Settings) -> Iterator[DatasetProblem]:
     """Two records have the same id.
 
     Labels, edits, splits and report lines are joined to a record by its id; with two records under one id they reach
     the wrong one. Give each record an id of its own, or leave ids out and let them be made from the content.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__("this id is taken already, by the record at {}", str)
+    return _equal_ids(sketches, "this id is taken already, by the record at {}", str)
 
 
 @dataset_check(
@@ -129,15 +116,14 @@ class RepeatedId(_EqualIds):
         ]
     ],
 )
-class IdNormalForm(_EqualIds):
+def id_normal_form(sketches: Sketches, settings: Settings) -> Iterator[DatasetProblem]:
     """Two ids are the same text in two Unicode spellings (composed and decomposed letters).
 
     Editors, file systems and git tools change one spelling into the other without a word, and the two records become
     one. Spell ids in normal form NFC, or better in ASCII.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__("this id is the one at {} in another Unicode spelling; write ids in NFC", _composed, str)
+    message = "this id is the one at {} in another Unicode spelling; write ids in NFC"
+    return _equal_ids(sketches, message, _composed, str)
 
 
 @dataset_check(
@@ -162,14 +148,12 @@ class IdNormalForm(_EqualIds):
         ],
     ],
 )
-class ConfusableId(_EqualIds):
+def confusable_id(sketches: Sketches, settings: Settings) -> Iterator[DatasetProblem]:
     """Two ids look the same to a person but are not: a Cyrillic or Greek letter, a wide digit, a hidden character, or
     only blanks and the case of letters differ.
 
     Whoever reads a report or a review list takes one record for the other, and so do some file systems. Write ids in
     one script, best in ASCII, and in one case.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        message = "this id looks like the one at {} but differs in characters, case or blanks"
-        super().__init__(message, lambda name: skeleton(_composed(name)), _composed)
+    message = "this id looks like the one at {} but differs in characters, case or blanks"
+    return _equal_ids(sketches, message, lambda name: skeleton(_composed(name)), _composed)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from curate.base.intervals import wilson
 from curate.base.record import Problem, Record
-from curate.checks import DatasetProblem, EqualKeys, Sketches, check, dataset_check
+from curate.checks import DatasetProblem, Sketches, check, dataset_check, repeats
 from curate.schema.settings import Settings
 from curate.schema.shape import answer_keys
 
@@ -55,47 +55,42 @@ def _key(*parts: int) -> int:
     return hash(parts) & (1 << 64) - 1
 
 
-class _AnswerComparison:
-    """Answers of records by a key, each with a mark and a number, which are compared where keys are equal."""
+# What is compared of a record: its row, what is compared beside its prompt, a mark, and a number.
+_Side = tuple[int, Sequence[int], bool, int]
 
-    def __init__(self, settings: Settings) -> None:
-        self._equal = EqualKeys()
-        self._marks, self._numbers = array("B"), array("Q")
 
-    def _add(self, sketches: Sketches, compared: Iterable[tuple[int, Sequence[int], bool, int]]) -> None:
-        """Take note of (row, what is compared beside the prompt, mark, number)."""
-        prompts = sketches.prompts
-        if known := [entry for entry in compared if prompts[entry[0]]]:
-            rows, parts, marks, numbers = zip(*known, strict=True)
-            keys = [_key(prompts[row], *part) for row, part in zip(rows, parts, strict=True)]
-            self._equal.add(array("Q", keys), sketches, rows)
-            self._marks.extend(marks)
-            self._numbers.extend(numbers)
+def _differing(sketches: Sketches, compared: Iterable[_Side]) -> Iterator[tuple[int, int, bool, int]]:
+    """Yield (row, row of one with the other mark, own mark, their key) where most with a key have the other mark.
 
-    def _differing(self) -> Iterator[tuple[int, int]]:
-        """Yield the index of each record that is marked otherwise than most with its key, and that of one of those.
+    Records with the same number, other than 0, are not compared.
+    """
+    rows, keys, marks, numbers = array("Q"), array("Q"), array("B"), array("Q")
+    for row, parts, mark, number in compared:
+        if sketches.prompts[row]:
+            rows.append(row)
+            keys.append(_key(sketches.prompts[row], *parts))
+            marks.append(mark)
+            numbers.append(number)
 
-        Records with the same number, other than 0, are not compared.
-        """
-        groups: dict[int, list[int]] = {}
-        for index, first in self._equal.pairs():
-            groups.setdefault(first, [first]).append(index)
-        for group in groups.values():
-            worse, better = ([index for index in group if self._marks[index] == mark] for mark in (0, 1))
-            sides = filter(None, (self._opposed(worse, better), self._opposed(better, worse)))
-            # A baseline counts these, so that their number must not hang on the order of the records; of as many on
-            # both sides the later ones are told.
-            yield from min(sides, key=lambda side: (len(side), -side[0][0]), default=[])
-
-    def _opposed(self, rows: Sequence[int], others: Sequence[int]) -> list[tuple[int, int]]:
-        """Return each of ``rows`` with one of ``others`` that it is compared with; those without one are left out."""
-        numbers = self._numbers
+    def opposed(some: Sequence[int], others: Sequence[int]) -> list[tuple[int, int]]:
+        """Return each of ``some`` with one of ``others`` that it is compared with; those without one are left out."""
         firsts = {numbers[other]: other for other in reversed(others)}
         comparable = (
-            (row, next((other for number, other in firsts.items() if number != numbers[row] or not number), -1))
-            for row in rows
+            (index, next((other for number, other in firsts.items() if number != numbers[index] or not number), -1))
+            for index in some
         )
-        return [(row, other) for row, other in comparable if other >= 0]
+        return [(index, other) for index, other in comparable if other >= 0]
+
+    groups: dict[int, list[int]] = {}
+    for index, first in repeats(keys):
+        groups.setdefault(first, [first]).append(index)
+    for group in groups.values():
+        worse, better = ([index for index in group if marks[index] == mark] for mark in (0, 1))
+        sides = filter(None, (opposed(worse, better), opposed(better, worse)))
+        # A baseline counts these, so that their number must not hang on the order of the records; of as many on both
+        # sides the later ones are told.
+        for index, other in min(sides, key=lambda side: (len(side), -side[0][0]), default=[]):
+            yield rows[index], rows[other], bool(marks[index]), keys[index]
 
 
 @dataset_check(
@@ -108,23 +103,18 @@ class _AnswerComparison:
     ],
     bad=[[_pair("Is tea better?", "Yes.", "No."), _pair("is tea better?", "No.", "yes.")]],
 )
-class OppositePreference(_AnswerComparison):
+def opposite_preference(sketches: Sketches, settings: Settings) -> Iterator[DatasetProblem]:
     """Two records prefer opposite ones of the same two answers to the same question.
 
     One of them is a mistake, or the columns were swapped somewhere, or people disagree; together they teach nothing.
     Decide which answer is better and drop the other record. Question and answers are compared apart from letter case,
     white space and character width. Of several answers with ratings the best and the worst are compared.
     """
-
-    def see_all(self, sketches: Sketches) -> None:
-        """Take note of the records that have two answers."""
-        pairs = enumerate(sketches.answers)
-        self._add(sketches, ((row, sorted(two), two[0] > two[1], 0) for row, (*two, _, _) in pairs if all(two)))
-
-    def finish(self) -> Iterator[DatasetProblem]:
-        """Yield each record that has another opinion than most with its answers."""
-        for index, other in self._differing():
-            yield self._equal.problem(index, other, f"prefers the opposite of the record at {self._equal.spot(other)}")
+    pairs = ((row, keys[:2]) for row, keys in enumerate(sketches.answers) if keys and all(keys[:2]))
+    compared = ((row, sorted(two), two[0] > two[1], 0) for row, two in pairs)
+    for row, other, _, key in _differing(sketches, compared):
+        message = f"prefers the opposite of the record at {sketches.spot(other)}"
+        yield sketches.problem(row, message, other=other, group=key)
 
 
 @dataset_check(
@@ -144,30 +134,23 @@ class OppositePreference(_AnswerComparison):
         ],
     ],
 )
-class RejectedAndChosen(_AnswerComparison):
+def rejected_and_chosen(sketches: Sketches, settings: Settings) -> Iterator[DatasetProblem]:
     """An answer is rejected in one record and chosen, and so trained, in another one of the same question.
 
     It may be right: of three answers the middle one is better than one and worse than the other. Who trains on chosen
     answers alone learns the middle one as well. Where that is not meant, write it as one record with ratings, or drop
     one of the two. Records that are the very opposite of one another are D304.
     """
-
-    def see_all(self, sketches: Sketches) -> None:
-        """Take note of both answers of each record."""
-        # Record by record, so that which of two comes first does not hang on how many are shown at once.
-        sides = (
-            (row, [keys[not is_chosen]], is_chosen, keys[is_chosen])
-            for row, keys in enumerate(sketches.answers)
-            for is_chosen in (True, False)
-        )
-        self._add(sketches, (side for side in sides if all(side[1])))
-
-    def finish(self) -> Iterator[DatasetProblem]:
-        """Yield each record of which an answer is judged in another way than in most with it."""
-        for index, other in self._differing():
-            mine, theirs = ("better", "worse") if self._marks[index] else ("worse", "better")
-            message = f"its {mine} answer is the {theirs} one of the record at {self._equal.spot(other)}"
-            yield self._equal.problem(index, other, message)
+    compared = (
+        (row, [keys[not is_chosen]], is_chosen, keys[is_chosen])
+        for row, keys in enumerate(sketches.answers)
+        for is_chosen in (True, False)
+        if keys and keys[not is_chosen]
+    )
+    for row, other, is_better, key in _differing(sketches, compared):
+        mine, theirs = ("better", "worse") if is_better else ("worse", "better")
+        message = f"its {mine} answer is the {theirs} one of the record at {sketches.spot(other)}"
+        yield sketches.problem(row, message, other=other, group=key)
 
 
 def _pairs(num_longer: int, num_shorter: int) -> list[dict[str, str]]:
@@ -176,7 +159,7 @@ def _pairs(num_longer: int, num_shorter: int) -> list[dict[str, str]]:
 
 
 @dataset_check("B804", "length-bias", severity="info", good=[_pairs(65, 55), _pairs(40, 0)], bad=[_pairs(110, 20)])
-class LengthBias:
+def length_bias(sketches: Sketches, settings: Settings) -> Iterator[DatasetProblem]:
     """The longer answer, or the shorter one, is nearly always the better one.
 
     Who learns from such pairs learns to write more (or less), whatever it says. The effect is the share of pairs whose
@@ -184,31 +167,18 @@ class LengthBias:
     pairs of equal length are not counted. It is reported from 100 pairs on where its 95 % interval lies beyond 65 % or
     below 35 %. Add pairs in which the better answer is the other one, or train with a penalty on length.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        self._chosen, self._rejected = array("Q"), array("Q")
-        self._num_longer = 0
-
-    def see_all(self, sketches: Sketches) -> None:
-        """Count some pairs."""
-        for chosen, rejected, num_chosen, num_rejected in sketches.answers:
-            if chosen and rejected and num_chosen != num_rejected:
-                self._num_longer += num_chosen > num_rejected
-                self._chosen.append(num_chosen)
-                self._rejected.append(num_rejected)
-
-    def finish(self) -> Iterator[DatasetProblem]:
-        """Yield one problem if length alone tells the better answer too often."""
-        num = len(self._chosen)
-        if num < _FEWEST:
-            return
-        low, high = wilson(self._num_longer, num)
-        if low <= _BIAS and high >= 1 - _BIAS:
-            return
-        chosen, rejected = (sorted(lengths)[num // 2] for lengths in (self._chosen, self._rejected))
-        which, share = "longer", self._num_longer / num
-        if high < 0.5:
-            which, share, low, high = "shorter", 1 - share, 1 - high, 1 - low
-        message = f"the {which} answer is the better one in {share:.0%} of {num:,} pairs (95 % interval {low:.0%} to "
-        message += f"{high:.0%}); median {chosen:,} characters against {rejected:,}"
-        yield DatasetProblem(Problem(message))
+    pairs = [keys for keys in sketches.answers if keys and all(keys[:2]) and keys[2] != keys[3]]
+    num = len(pairs)
+    if num < _FEWEST:
+        return
+    num_longer = sum(num_chosen > num_rejected for *_, num_chosen, num_rejected in pairs)
+    low, high = wilson(num_longer, num)
+    if low <= _BIAS and high >= 1 - _BIAS:
+        return
+    chosen, rejected = (sorted(keys[side] for keys in pairs)[num // 2] for side in (2, 3))
+    which, share = "longer", num_longer / num
+    if high < 0.5:
+        which, share, low, high = "shorter", 1 - share, 1 - high, 1 - low
+    message = f"the {which} answer is the better one in {share:.0%} of {num:,} pairs (95 % interval {low:.0%} to "
+    message += f"{high:.0%}); median {chosen:,} characters against {rejected:,}"
+    yield DatasetProblem(Problem(message))

@@ -22,28 +22,19 @@ def _records(count: int, category: str) -> list[dict[str, str]]:
     good=[_records(30, "billing") + _records(31, "returns")],
     bad=[_records(30, "billing") + _records(3, "returns"), _records(30, "billing")],
 )
-class ThinCategory:
+def thin_category(sketches: Sketches, settings: Settings) -> Iterator[DatasetProblem]:
     """A category has too few records to be learned or scored.
 
     Split 80/10/10, thirty records leave three to test: no interval is narrow enough to show an improvement. Collect
     more, merge the category with a neighbour, or lower ``checks.min_category`` if you know what you do. A category that
     curate.toml names and no record has is reported too.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        self._fewest = settings.checks.min_category
-        self._counts: Counter[str] = Counter(dict.fromkeys(settings.categories, 0))
-
-    def see_all(self, sketches: Sketches) -> None:
-        """Count some records."""
-        self._counts.update(filter(None, sketches.categories))
-
-    def finish(self) -> Iterator[DatasetProblem]:
-        """Yield each category below the limit."""
-        for category, count in sorted(self._counts.items()):
-            if count < self._fewest:
-                message = f"category {category!r} has {counted(count, 'record')}, fewer than {self._fewest:,}"
-                yield DatasetProblem(Problem(message), category=category)
+    fewest, counts = settings.checks.min_category, Counter(dict.fromkeys(settings.categories, 0))
+    counts.update(filter(None, sketches.categories))
+    for category, count in sorted(counts.items()):
+        if count < fewest:
+            message = f"category {category!r} has {counted(count, 'record')}, fewer than {fewest:,}"
+            yield DatasetProblem(Problem(message), category=category)
 
 
 _VERBATIM = {"level": "verbatim", "part": "prompt", "coverage": 1.0, "run": 23, "spot": "exam.jsonl:4"}

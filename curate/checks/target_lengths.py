@@ -159,26 +159,16 @@ def _records(count: int, **more: str) -> list[dict[str, str]]:
     good=[_records(10), _records(10) + _records(2, split="test")],
     bad=[_records(9), _records(9) + _records(20, split="test")],
 )
-class TargetTooFew:
+def target_too_few(sketches: Sketches, settings: Settings) -> Iterator[DatasetProblem]:
     """There are fewer records to train on than the target accepts.
 
     ``openai``: a fine-tuning file holds at least ten examples, and improvement is said to begin at 50 to 100
     (developers.openai.com, supervised fine-tuning). Records that declare another split than train are not counted.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        self._fewest = _OPENAI_FEWEST if settings.target == "openai" else 0
-        self._count = 0
-
-    def see_all(self, sketches: Sketches) -> None:
-        """Count some records."""
-        self._count += sum(split in ("", "train") for split in sketches.splits)
-
-    def finish(self) -> Iterator[DatasetProblem]:
-        """Yield the count where it is too low."""
-        if self._count < self._fewest:
-            has = f"has {counted(self._count, 'record')} to train on"
-            yield DatasetProblem(Problem(f"{has}; OpenAI accepts {self._fewest} or more"))
+    count = sum(split in ("", "train") for split in sketches.splits)
+    if settings.target == "openai" and count < _OPENAI_FEWEST:
+        has = f"has {counted(count, 'record')} to train on"
+        yield DatasetProblem(Problem(f"{has}; OpenAI accepts {_OPENAI_FEWEST} or more"))
 
 
 @dataset_check(
@@ -189,26 +179,14 @@ class TargetTooFew:
     good=[_records(2), [{"text": "A page."}, {"text": "Another page."}]],
     bad=[[*_records(1), {"text": "A page of a manual."}]],
 )
-class TargetMixedForms:
+def target_mixed_forms(sketches: Sketches, settings: Settings) -> Iterator[DatasetProblem]:
     """Conversations and raw texts stand in one data set, and the target takes one form a file.
 
     ``together``: a file in which two forms are possible, such as ``text`` beside ``messages``, is rejected
     (docs.together.ai, data preparation). Train on them one after the other, from two data sets.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        self._is_wanted = settings.target == "together"
-        # By whether it is raw text, file, line and id of the first record.
-        self._first: dict[bool, tuple[str, int, str]] = {}
-
-    def see_all(self, sketches: Sketches) -> None:
-        """Take note of the first record of each form."""
-        for row, prompt in enumerate(sketches.prompts if self._is_wanted and len(self._first) < 2 else ()):
-            self._first.setdefault(not prompt, (sketches.file, sketches.lines[row], sketches.ids[row]))
-
-    def finish(self) -> Iterator[DatasetProblem]:
-        """Yield the first raw text where there are conversations too."""
-        if len(self._first) > 1:
-            file, line, _ = self._first[False]
-            message = f"is raw text, and {file}:{line} is a conversation; Together takes one form a file"
-            yield DatasetProblem(Problem(message), *self._first[True])
+    if settings.target != "together" or 0 not in sketches.prompts or not any(sketches.prompts):
+        return
+    text, talk = sketches.prompts.index(0), next(row for row, prompt in enumerate(sketches.prompts) if prompt)
+    message = f"is raw text, and {sketches.spot(talk)} is a conversation; Together takes one form a file"
+    yield sketches.problem(text, message)

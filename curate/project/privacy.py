@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from curate.base.record import Record, is_named
 from curate.checks import discover
-from curate.checks.runner import ExaminerSpec, open_baseline
-from curate.checks.runner.examine import Examiner
+from curate.checks.runner import CheckPlan, open_baseline
+from curate.checks.runner.examine import findings_of
 from curate.project.data import ProjectData
 from curate.schema.settings import Settings
 
@@ -41,8 +41,8 @@ class PrivacyCheck:
         checks = replace(data.settings.checks, select=[_FAMILY], ignore=[], per_path={}, per_category={})
         settings = replace(data.settings, checks=checks)
         baseline = open_baseline(settings, data.root)
-        self._examiner = Examiner(ExaminerSpec(data.shape, settings, limit=1, root=data.root, baseline=baseline))
+        self._plan = CheckPlan(data.shape, settings, limit=1, root=data.root, baseline=baseline)
 
     def is_private(self, record: Record) -> bool:
         """Whether ``record``, as it is given, has such a finding."""
-        return bool(self._examiner.findings_of(record))
+        return bool(findings_of(self._plan, record))

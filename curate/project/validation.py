@@ -22,10 +22,10 @@ from curate.base.file_guard import read_file
 from curate.base.record import CurateError, Finding, Record, Source
 from curate.base.storage import make_cache, write_atomic
 from curate.base.tables import counted
-from curate.checks import DatasetProblem, Sketches
+from curate.checks import DatasetProblem
 from curate.checks.runner import (
+    CheckPlan,
     Engine,
-    ExaminerSpec,
     Verdict,
     examine_all,
     open_baseline,
@@ -35,11 +35,10 @@ from curate.checks.runner import (
     validate,
 )
 from curate.checks.runner.changes import changed_lines, unmerged_findings
-from curate.checks.runner.examine import Examiner
-from curate.checks.runner.names import UniqueNames, Watched, WatchedIds
+from curate.checks.runner.examine import add_record
+from curate.checks.runner.names import UniqueNames, WatchedIds
 from curate.checks.runner.results import SpanResult
 from curate.checks.runner.select import CheckSelection
-from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, read_entries
 from curate.schema import Shape, guess_shape, load_shape, resembled_shape
 from curate.schema.settings import Settings, read_settings
@@ -61,15 +60,15 @@ Lengths = Callable[[Sequence[Record]], Sequence[Finding]]
 
 @dataclass
 class Validation:
-    """What to validate, and how: ``files`` as ``spec`` says, with the decisions of ``workspace`` if there is one.
+    """What to validate, and how: ``files`` as ``plan`` says, with the decisions of ``workspace`` if there is one.
 
-    Files of the spec's root are all that its workspace has unless ``is_part``. ``jobs`` is the number of processes, 0
+    Files of the plan's root are all that its workspace has unless ``is_part``. ``jobs`` is the number of processes, 0
     for as many as pay. Leaks are looked for with ``has_leaks``; ``lengths`` brings findings that need a model.
     ``on_span`` sees the result of each span before the others do, and may take findings out of it.
     """
 
     files: Sequence[Path]
-    spec: ExaminerSpec
+    plan: CheckPlan
     data: ProjectData | None = None
     is_part: bool = False
     jobs: int = 0
@@ -91,13 +90,13 @@ class Validation:
                 and E980 for a journal that cannot be read; E940 for checks that need an extra; E957 for a commit that
                 is not there; E970 when a worker is killed; E974 when a file changes meanwhile; and as ``lengths`` does.
         """
-        changes = changed_lines(self.files, self.since) if self.since else self.spec.changes
+        changes = changed_lines(self.files, self.since) if self.since else self.plan.changes
         # Without a view lines are no records, so that there is nothing to decide on.
-        data = self.data if self.spec.shape.view else None
-        self._stream = RecordStream(self.spec.root, data, is_whole=self._whole is not None)
+        data = self.data if self.plan.shape.view else None
+        self._stream = RecordStream(self.plan.root, data, is_whole=self._whole is not None)
         return validate(
             self.files,
-            replace(self.spec, changes=changes, watched=self._stream.watched),
+            replace(self.plan, changes=changes, watched=self._stream.watched),
             jobs=self.jobs,
             engine=self._stream.engine(self.engine, self.on_span),
             further=self._further,
@@ -119,7 +118,7 @@ class Validation:
         findings = [*self._stream.told(), *changed_records(self._whole)]
         findings += [*machine_records(self._whole), *outdated_drops(self._whole), *returned_texts(self._whole)]
         verdict = verdict.with_findings(self._renamed(findings))
-        return with_waiting(verdict, self._whole, self.spec.limit, self._renamed)
+        return with_waiting(verdict, self._whole, self.plan.limit, self._renamed)
 
     def hidden(self, blind: Blind) -> set[str]:
         """Return the ids of the records whose category ``blind`` hides, as workspace and lines call them."""
@@ -135,7 +134,7 @@ class Validation:
 
     @cached_property
     def _selection(self) -> CheckSelection:
-        return select_checks(self.spec.settings)
+        return select_checks(self.plan.settings)
 
     def _further(self, has_exam: bool) -> Iterator[tuple[Finding, DatasetProblem | None]]:
         """Yield what is not found line by line."""
@@ -147,7 +146,7 @@ class Validation:
             # It brings a model and the search for repeats with it.
             from curate.checks.quality.suspects import doubtful
 
-            findings, remark = doubtful(self._records(), self.spec.shape, self.spec.settings)
+            findings, remark = doubtful(self._records(), self.plan.shape, self.plan.settings)
             self.remarks += [f"L405: {remark}"] if remark else []
             if self._whole and remark:
                 _note_label_search(self._whole.root, len(findings))
@@ -159,7 +158,7 @@ class Validation:
             yield from self._opened(
                 leaks_in(self._whole, has_exam=has_exam)
                 if self._whole
-                else leaks_between(self._records, self.spec.shape, self.spec.settings)
+                else leaks_between(self._records, self.plan.shape, self.plan.settings)
             )
 
     def _opened(
@@ -180,7 +179,7 @@ class Validation:
         return [finding for finding, _ in self._opened((finding, None) for finding in findings)]
 
     def _records(self) -> Sequence[Record]:
-        return self._stream.records(self.files, self.spec.shape)
+        return self._stream.records(self.files, self.plan.shape)
 
     @property
     def _has_fixed_exam(self) -> bool:
@@ -201,7 +200,7 @@ def validate_files(
     files = [Path(path) for path in ([paths] if isinstance(paths, str | os.PathLike) else paths)]
     settings = read_settings(None)
     shape = load_shape(schema or guess_name(files))
-    return Validation(files, ExaminerSpec(shape=shape, settings=settings, limit=limit)).run()
+    return Validation(files, CheckPlan(shape=shape, settings=settings, limit=limit)).run()
 
 
 def guess_name(files: Iterable[Path]) -> str:
@@ -220,8 +219,8 @@ def validate_data(data: ProjectData, *, limit: int = 1000, has_leaks: bool = Fal
         CurateError: E902, E904 or E956 for settings and a baseline that cannot be used.
     """
     data, baseline = data.as_files_are(), open_baseline(data.settings, data.root)
-    spec = ExaminerSpec(shape=data.shape, settings=data.settings, limit=limit, root=data.root, baseline=baseline)
-    validation = Validation(data.files(), spec, data, has_leaks=has_leaks)
+    plan = CheckPlan(shape=data.shape, settings=data.settings, limit=limit, root=data.root, baseline=baseline)
+    validation = Validation(data.files(), plan, data, has_leaks=has_leaks)
     return validation.with_decisions(validation.run())
 
 
@@ -303,29 +302,37 @@ class RecordStream:
         ``on_span`` sees each result before the others do, and may take findings out of it.
         """
 
-        def examine(examiner: Examiner, files: Sequence[Path], jobs: int) -> Results:
+        def examine(plan: CheckPlan, files: Sequence[Path], jobs: int) -> Results:
             ordered = sorted(files, key=self._rank)
-            results = self._exchanged(engine(examiner, ordered, jobs), examiner)
+            results = self._exchanged(engine(plan, ordered, jobs), plan)
             results = results if ordered == list(files) else _reordered(results, files)
-            for path, result in chain(results, self._added(examiner) if self._is_whole else ()):
+            for path, result in chain(results, self._added(plan) if self._is_whole else ()):
                 if on_span:
                     on_span(result)
                 yield path, result
 
         return examine
 
-    def _exchanged(self, results: Iterable[tuple[Path, SpanResult]], examiner: Examiner) -> Results:
-        """Yield the results of spans, in the order of the workspace's files, with records as decisions leave them."""
+    def _exchanged(self, results: Iterable[tuple[Path, SpanResult]], plan: CheckPlan) -> Results:
+        """Yield the results of spans, in the order of the workspace's files, with records as decisions leave them.
+
+        A record of a file that is none of the workspace's is left out if one with its id was dropped.
+        """
         for path, result in results:
             rank = self._rank(path)
             if is_ours := rank < len(self._files):
                 self._pass_over(rank)
                 self._num_read = rank + 1
             names = self._named(result) if is_ours else {}
-            file, settings_name = self.source_file(path), relative_name(path, examiner.spec.root)
-            for watched in result.watched:
-                name = names.get(watched.record.source.line)
-                self._exchange(result, watched, name, file, settings_name, examiner)
+            file, settings_name = self.source_file(path), relative_name(path, plan.root)
+            for record, is_changed in result.watched:
+                name = names.get(record.source.line)
+                state = self._decided(_moved(record, name, file)) if name is not None else None
+                if state.dropped is not None if state else self._decisions and self._decisions.is_out(record.id):
+                    continue
+                is_decided = bool(state and state.heads)
+                now = self._as_in_line(state.record, record.source) if state and is_decided else record
+                add_record(plan, result, now, settings_name, is_changed=is_changed or is_decided)
             if result.watched:
                 result.sketches = result.sketches.in_order()
             # They are used up here: a span that waits for its turn holds findings and sketches only.
@@ -334,27 +341,8 @@ class RecordStream:
 
     def _named(self, result: SpanResult) -> dict[int, str]:
         """Return, by line, what the records of a span are called that may have been decided on."""
-        watched = [(changed.record.source.line, changed.record.id) for changed in result.watched]
+        watched = [(record.source.line, record.id) for record, _ in result.watched]
         return {line: self._names.name(own_id) for line, own_id in sorted([*result.displacing, *watched])}
-
-    def _exchange(
-        self, result: SpanResult, watched: Watched, name: str | None, file: str, settings_name: str, examiner: Examiner
-    ) -> None:
-        """Add to the result of a span one record as decisions have left it.
-
-        ``file`` is what its source is called, ``settings_name`` what settings call it. Without a ``name`` it stands in
-        a file that is none of the workspace's; then it is left out if a record with its id was dropped.
-        """
-        record = watched.record
-        assert self._decisions is not None
-        state = self._decided(_moved(record, name, file)) if name is not None else None
-        if state.dropped is not None if state else self._decisions.is_out(record.id):
-            return
-        if not state or not state.heads:
-            examiner.add_record(result, record, settings_name, watched.raw, is_changed=watched.is_changed)
-        else:
-            # Its findings have no column: the file's line may be another than what it now is.
-            examiner.add_record(result, self._as_in_line(state.record, record.source), settings_name, None)
 
     def _decided(self, record: Record) -> RecordState:
         """Return a record as decisions have left it."""
@@ -371,7 +359,7 @@ class RecordStream:
             nothing_more = Record(state.record.id, state.record.kind, Source("", 0), {})
             self._answered.append((replace(state, record=nothing_more), own_id))
 
-    def _added(self, examiner: Examiner) -> Results:
+    def _added(self, plan: CheckPlan) -> Results:
         """Yield the results of the records that stand in no file."""
         records = []
         for state in self._decisions.added() if self._decisions else ():
@@ -381,9 +369,9 @@ class RecordStream:
         # Records of decisions have a place in the journal, which is their reading order.
         records.sort(key=lambda record: (record.source.file, record.source.line))
         for file, group in groupby(records, key=lambda record: record.source.file):
-            result = SpanResult(FindingTally(examiner.spec.limit), Sketches(file))
+            result = plan.result()
             for record in group:
-                examiner.add_record(result, self._as_in_line(record, record.source), "", None)
+                add_record(plan, result, self._as_in_line(record, record.source), "")
             result.sketches = result.sketches.in_order()
             yield Path(file), result
 

@@ -27,10 +27,10 @@ from curate.base.file_guard import stamp_of
 from curate.base.record import CurateError
 from curate.base.storage import WRITE_FAILED, remove_folder, write_atomic
 from curate.checks.runner.column_cache import FileColumns, FileSummary
-from curate.checks.runner.examine import Examiner
+from curate.checks.runner.examine import examine
 from curate.checks.runner.parallel import num_bytes, tasks_of
 from curate.checks.runner.parts import file_name, read_parts
-from curate.checks.runner.results import ExaminerSpec, SpanResult
+from curate.checks.runner.results import CheckPlan, SpanResult
 from curate.checks.runner.table import RecordTable
 from curate.formats.importers import SourceRow, jsonable
 from curate.jsonl import Span
@@ -166,16 +166,16 @@ def _unreadable(path: Path, what: str, hint: str) -> CurateError:
     return CurateError("E908 cannot-import", f"{console.one_line(str(path))}: {what}", hint)
 
 
-def examine_on(cluster: WorkerCluster) -> Callable[[Examiner, Sequence[Path], int], Iterator[tuple[Path, SpanResult]]]:
+def examine_on(cluster: WorkerCluster) -> Callable[[CheckPlan, Sequence[Path], int], Iterator[tuple[Path, SpanResult]]]:
     """Return an engine for `curate.checks.runner.validate` that has spans examined on ``cluster``, with the same
     verdict.
 
     The number of processes that it is asked for has no say: the cluster has so many.
     """
 
-    def engine(examiner: Examiner, files: Sequence[Path], _jobs: int) -> Iterator[tuple[Path, SpanResult]]:
-        tasks = spans_on(cluster, files, examiner.spec.root)
-        results = cluster.starmap(_Inspector(examiner.spec), tasks, is_apart=True)
+    def engine(plan: CheckPlan, files: Sequence[Path], _jobs: int) -> Iterator[tuple[Path, SpanResult]]:
+        tasks = spans_on(cluster, files, plan.root)
+        results = cluster.starmap(partial(examine, plan), tasks, is_apart=True)
         for (path, _), result in zip(tasks, results, strict=True):
             yield path, result
 
@@ -186,23 +186,6 @@ def spans_on(cluster: WorkerCluster, files: Sequence[Path], root: Path | None) -
     """Return the spans of all files in reading order; counting their lines means to read them, so workers do that."""
     parts = cluster.starmap(tasks_of, (([path], root) for path in files))
     return [task for tasks in parts for task in tasks]
-
-
-@dataclass(frozen=True)
-class _Inspector:
-    """Examines spans by an examiner that each thread has for itself: it remembers which file it is in."""
-
-    spec: ExaminerSpec
-
-    def __call__(self, path: Path, span: Span | None) -> SpanResult:
-        if not hasattr(self._own, "examiner"):
-            self._own.examiner = Examiner(self.spec)
-        examiner: Examiner = self._own.examiner
-        return examiner.examine(path, span)
-
-    @cached_property
-    def _own(self) -> local:
-        return local()
 
 
 class Scaled(NamedTuple):

@@ -28,7 +28,7 @@ from curate.base.resources import python_command
 from curate.base.storage import write_atomic
 from curate.checks.fixes import Fix, discover, fixed_line, is_ignored
 from curate.checks.runner import (
-    ExaminerSpec,
+    CheckPlan,
     Verdict,
     baseline_path,
     open_baseline,
@@ -261,8 +261,8 @@ def _verdict(
         num_lines += result.num_lines
         on_progress(num_lines)
 
-    spec = ExaminerSpec(shape=data.shape, settings=data.settings, limit=EVERY, root=data.root, baseline=baseline)
-    return Validation(data.files(), spec, data, on_span=on_span).run()
+    plan = CheckPlan(shape=data.shape, settings=data.settings, limit=EVERY, root=data.root, baseline=baseline)
+    return Validation(data.files(), plan, data, on_span=on_span).run()
 
 
 JOBS: Mapping[str, Callable[[Job, OnProgress], object]] = {"search": search, "update": _update, "mend": _mend}

@@ -13,9 +13,9 @@ from weakref import WeakKeyDictionary, ref
 
 from curate.base.events import Edit
 from curate.base.record import CurateError, Finding, Json, Severity, Source
-from curate.checks.runner import ExaminerSpec, open_baseline
+from curate.checks.runner import CheckPlan, open_baseline
 from curate.checks.runner.baseline import Changed
-from curate.checks.runner.examine import Examiner
+from curate.checks.runner.examine import findings_of
 from curate.jsonl import FAULTS, parts_of
 from curate.project.approval import UNAPPROVED, num_lacking, waiting, waiting_finding
 from curate.project.fold import RecordState
@@ -56,7 +56,7 @@ class ProblemList:
         self._failure: CurateError | None = None  # What kept the last search from its end.
         # How many decisions there were when the last search began, and when its records were last looked at again.
         self._num_searched = self._num_followed = 0
-        self._examiner: Examiner | None = None
+        self._plan: CheckPlan | None = None
         self._lines: dict[Path, LineIndex] = {}
 
     @property
@@ -258,21 +258,19 @@ class ProblemList:
             return
         problems.put_back(name, file)
         # What the baseline holds is forgiven here without counting how often it has been forgiven elsewhere.
-        for finding in self._single().findings_of(record):
+        for finding in findings_of(self._single(), record):
             problems.add(replace(finding, record=name), "record")
         for finding in decision_findings:
             problems.add(finding, "decision")
         if num_lacking(state, review := self.project.settings.review):
             problems.add(waiting_finding(name, record.source, state, review), "decision")
 
-    def _single(self) -> Examiner:
-        if self._examiner is None:
+    def _single(self) -> CheckPlan:
+        if self._plan is None:
             data = self.project.data
             baseline = open_baseline(data.settings, data.root)
-            self._examiner = Examiner(
-                ExaminerSpec(shape=data.shape, settings=data.settings, limit=EVERY, root=data.root, baseline=baseline)
-            )
-        return self._examiner
+            self._plan = CheckPlan(data.shape, data.settings, limit=EVERY, root=data.root, baseline=baseline)
+        return self._plan
 
     def _state(self, name: str) -> RecordState | None:
         try:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from curate.base.record import Finding, Json, Record, Source
-from curate.checks.runner.examine import Examiner
-from curate.checks.runner.results import ExaminerSpec
+from curate.checks.runner.examine import findings_of
+from curate.checks.runner.results import CheckPlan
 from curate.project.plan import benchmark_files
 from curate.project.project import Project
 from curate.sessions.nearest import Nearest
@@ -34,8 +34,8 @@ class ProposalChecks:
     def __init__(self, project: Project, split_of: Callable[[Record], str]) -> None:
         self._project, self._split_of = project, split_of
         data = project.data
-        spec = ExaminerSpec(shape=data.shape, settings=data.settings, limit=_MOST_FINDINGS, root=data.root)
-        self._examiner, self._nearest = Examiner(spec), Nearest(project)
+        self._plan = CheckPlan(data.shape, data.settings, limit=_MOST_FINDINGS, root=data.root)
+        self._nearest = Nearest(project)
         self._new: list[Record] = []
 
     def know(self, lines: Iterable[Mapping[str, Json]]) -> None:
@@ -66,7 +66,7 @@ class ProposalChecks:
         return next((finding.code for finding in fresh), "")
 
     def _findings(self, record: Record | None) -> list[Finding]:
-        findings = self._examiner.findings_of(record) if record else []
+        findings = findings_of(self._plan, record) if record else []
         return [finding for finding in findings if finding.severity != "info"]
 
     def _repeat(self, candidate: Candidate) -> str:

@@ -23,7 +23,7 @@ from curate.checks.answer import truncated
 from curate.checks.characters import bidi_or_invisible
 from curate.checks.identity import skeleton
 from curate.checks.personal_data import _phones
-from curate.checks.runner import ExaminerSpec, Verdict, validate
+from curate.checks.runner import CheckPlan, Verdict, validate
 from curate.checks.special_tokens import special_token_in_text
 from curate.formats.intake import take_in
 from curate.formats.spreadsheet import guarded
@@ -59,7 +59,7 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
 
 def examined(path: Path, raw: bytes) -> Verdict:
     path.write_bytes(raw)
-    return validate([path], ExaminerSpec(load_shape("instruction"), Settings()))
+    return validate([path], CheckPlan(load_shape("instruction"), Settings()))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_view_that_does_not_fit_the_line_is_a_finding(view: dict[str, Any], po
     path.write_text(json.dumps({"type": "object", "x-record": view}), encoding="utf-8")
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"s": "text", "n": 5, "o": {"a": 1}, "l": [1, null]}\n', encoding="utf-8")
-    verdict = validate([rows], ExaminerSpec(load_shape(str(path)), Settings()))
+    verdict = validate([rows], CheckPlan(load_shape(str(path)), Settings()))
     assert pointer in {f.pointer for f in verdict.findings if f.code == "S102"}
     assert verdict.num_records == 0
 

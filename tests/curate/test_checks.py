@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ from curate.checks import (
     EXAMPLE_SETTINGS,
     Check,
     DatasetProblem,
-    EqualKeys,
     Sketches,
     discover,
     is_blank,
+    repeats,
     texts,
     turns,
 )
@@ -41,14 +40,8 @@ DATASET_CHECKS = [check for check in CHECKS.values() if check.on_dataset]
 def places(check: Check, lines: list[dict[str, Any]], chosen: Settings | None = None) -> list[DatasetProblem]:
     """Run a dataset check over lines."""
     assert check.on_dataset
-    running = check.on_dataset(chosen or check.settings)
-    if records := [record_of(line, number) for number, line in enumerate(lines, 1)]:
-        running.see_all(Sketches.of(records))
-    return list(running.finish())
-
-
-def named(ids: list[str], file: str = "f", line: int = 1) -> Sketches:
-    return Sketches.of([Record(name, "instruction", Source(file, line), {}) for name in ids])
+    sketches = Sketches.of(record_of(line, number) for number, line in enumerate(lines, 1))
+    return list(check.on_dataset(sketches, chosen or check.settings))
 
 
 @pytest.mark.parametrize("check", [pytest.param(c, id=c.code) for c in CHECKS.values()])
@@ -230,25 +223,19 @@ def test_texts_have_escaped_pointers_and_leave_names_out() -> None:
     }
 
 
-def test_repeats_name_the_first_place_across_files() -> None:
-    repeats = EqualKeys()
-    for number, (file, key) in enumerate([("a", 1), ("a", 2), ("b", 1), ("b", 3), ("a", 1)]):
-        repeats.add(array("Q", [key]), named([f"r{number}"], file, number + 10))
-    assert [(repeats.problem(i, first, "m"), repeats.spot(first)) for i, first in repeats.pairs()] == [
-        (DatasetProblem(Problem("m"), "b", 12, "r2", other=("a", 10), group=bytes(7) + b"\x01"), "a:10"),
-        (DatasetProblem(Problem("m"), "a", 14, "r4", other=("a", 10), group=bytes(7) + b"\x01"), "a:10"),
-    ]
+def test_a_problem_names_both_places_across_files() -> None:
+    places = [("a", 10), ("a", 11), ("b", 3)]
+    sketches = Sketches.of(Record(f"r{n}", "instruction", Source(*place), {}) for n, place in enumerate(places))
+    problem = DatasetProblem(Problem("m"), "b", 3, "r2", other=("a", 10), group=bytes(7) + b"\x01")
+    assert sketches.problem(2, "m", other=0, group=1) == problem
+    assert sketches.spot(0) == "a:10"
+    assert [sketches.row_of(*place) for place in [*places, ("a", 3), ("b", 4), ("c", 1)]] == [0, 1, 2, -1, -1, -1]
 
 
-@given(st.lists(st.integers(0, 5), max_size=40), st.integers(1, 9))
-def test_repeats_agree_with_a_plain_definition(keys: list[int], size: int) -> None:
-    repeats = EqualKeys()
-    for low in range(0, len(keys), size):
-        rows = range(low, min(low + size, len(keys)))
-        repeats.add(array("Q", [keys[row] * 2**60 + 7 for row in rows]), named(list(map(str, rows))))
-    found = list(repeats.pairs())
-    assert found == [(n, keys.index(key)) for n, key in enumerate(keys) if key in keys[:n]]
-    assert all(repeats.problem(n, first, "m").record == str(n) for n, first in found)
+@given(st.lists(st.integers(0, 5), max_size=40))
+def test_repeats_agree_with_a_plain_definition(keys: list[int]) -> None:
+    found = list(repeats(keys))
+    assert found == [(n, keys.index(key)) for n, key in enumerate(keys) if key and key in keys[:n]]
 
 
 @given(st.text(max_size=20))

@@ -16,7 +16,7 @@ import referencing
 from curate.base.record import CurateError, Exit, Record, Source
 from curate.checks import discover
 from curate.checks.language import is_identifiable
-from curate.checks.runner import ExaminerSpec, validate
+from curate.checks.runner import CheckPlan, validate
 from curate.project.data import ProjectData
 from curate.project.publish import export_dataset, scoring
 from curate.schema import bundled, load_shape
@@ -146,7 +146,7 @@ def test_a_contract_that_is_no_schema_ends_the_run_with_its_reason(text: str, jo
     (tmp_path / "a.jsonl").write_text('{"instruction": "q", "output": "{}", "category": "orders"}\n', encoding="utf-8")
     settings = settings_adapter().validate_python({"categories": {"orders": {"schema": "s.json"}}}).at(tmp_path)
     with pytest.raises(CurateError, match="category 'orders'") as caught:
-        validate([tmp_path / "a.jsonl"], ExaminerSpec(load_shape("instruction"), settings), jobs=jobs)
+        validate([tmp_path / "a.jsonl"], CheckPlan(load_shape("instruction"), settings), jobs=jobs)
     assert caught.value.code == "E960 bad-contract"
     with pytest.raises(CurateError, match="category 'orders'"):
         scoring(settings, "orders")
@@ -157,8 +157,7 @@ def test_workers_know_where_the_schemas_are(tmp_path: Path) -> None:
     lines = [{"instruction": f"q{n}", "output": str(n) if n % 2 else "no", "category": "orders"} for n in range(200)]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     one, two = (
-        validate([tmp_path / "a.jsonl"], ExaminerSpec(load_shape("instruction"), settings), jobs=jobs)
-        for jobs in (1, 2)
+        validate([tmp_path / "a.jsonl"], CheckPlan(load_shape("instruction"), settings), jobs=jobs) for jobs in (1, 2)
     )
     assert one.counts["Q210"] == 100
     assert one.counts["Q211"] == 50

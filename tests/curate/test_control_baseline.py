@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from curate.base.record import CurateError
 from curate.checks import discover
-from curate.checks.runner import Baseline, ExaminerSpec, Verdict, read_baseline, validate
+from curate.checks.runner import Baseline, CheckPlan, Verdict, read_baseline, validate
 from curate.jsonl import FAULTS
 from curate.schema import load_shape
 from curate.schema.settings import CheckSettings, Scope, Settings
@@ -44,13 +44,13 @@ def write(folder: Path, lines: list[str], name: str = "a.jsonl") -> Path:
 def check(path: Path, baseline: Path | None, **options: Any) -> Verdict:
     known = read_baseline(baseline) if baseline else None
     settings, jobs = options.pop("settings", SETTINGS), options.pop("jobs", 1)
-    return validate([path], ExaminerSpec(INSTRUCTION, settings, baseline=known, **options), jobs=jobs)
+    return validate([path], CheckPlan(INSTRUCTION, settings, baseline=known, **options), jobs=jobs)
 
 
 def update(path: Path, baseline: Path, **options: Any) -> Verdict:
     known = read_baseline(baseline, is_update=True)
     jobs = options.pop("jobs", 1)
-    verdict = validate([path], ExaminerSpec(INSTRUCTION, SETTINGS, baseline=known, **options), jobs=jobs)
+    verdict = validate([path], CheckPlan(INSTRUCTION, SETTINGS, baseline=known, **options), jobs=jobs)
     lines, _ = known.updated(set(FAULTS) | set(discover()))
     baseline.write_bytes(b"".join(lines))
     return verdict

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.base.record import CurateError, Finding
-from curate.checks.runner import Baseline, ExaminerSpec, Verdict, select_checks, validate
+from curate.checks.runner import Baseline, CheckPlan, Verdict, select_checks, validate
 from curate.checks.runner.changes import LineSet
 from curate.checks.runner.select import Glob, relative_name
 from curate.jsonl import fault_finding
@@ -38,7 +38,7 @@ def record(number: int, **more: Any) -> dict[str, Any]:
 def check(files: list[Path], root: Path | None, checks: dict[str, Any], **options: Any) -> Verdict:
     settings = settings_adapter().validate_python({"checks": {"ignore": ["P502"], **checks}})
     how = {name: options.pop(name) for name in ("jobs", "further", "has_lengths") if name in options}
-    return validate(files, ExaminerSpec(INSTRUCTION, settings, root=root, **options), **how)
+    return validate(files, CheckPlan(INSTRUCTION, settings, root=root, **options), **how)
 
 
 def found(verdict: Verdict) -> list[tuple[str, str, str, int]]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from curate.base.record import CurateError, Exit
-from curate.checks.runner import ExaminerSpec, Verdict, changed_lines, validate
+from curate.checks.runner import CheckPlan, Verdict, changed_lines, validate
 from curate.checks.runner.changes import ALL_LINES, LineSet
 from curate.schema import load_shape
 from curate.schema.settings import CheckSettings, Settings
@@ -63,7 +63,7 @@ def check(path: Path, since: str = "HEAD", **options: Any) -> Verdict:
     settings = Settings(checks=CheckSettings(ignore=["P502", "D303"]))
     jobs = options.pop("jobs", 1)
     return validate(
-        [path], ExaminerSpec(INSTRUCTION, settings, changes=changed_lines([path], since), **options), jobs=jobs
+        [path], CheckPlan(INSTRUCTION, settings, changes=changed_lines([path], since), **options), jobs=jobs
     )
 
 
@@ -111,7 +111,7 @@ def test_a_cross_record_finding_is_shown_when_either_record_changed(repo: Path) 
     # The first line stands before what it now repeats, so the finding is shown at a line that has not changed.
     write(path, [pair(3), *lines_of(path)[1:]])
     assert numbers(path) == [1]
-    assert found(check(path)) == [("S104", 5), ("D301", 5)]
+    assert found(check(path)) == [("D301", 5), ("S104", 5)]
 
 
 def test_findings_of_the_whole_set_are_shown(repo: Path) -> None:
@@ -119,7 +119,7 @@ def test_findings_of_the_whole_set_are_shown(repo: Path) -> None:
     settings = Settings(checks=CheckSettings(select=["P502"], min_category=100))
     write(path, [pair(n, category="billing") for n in range(3)])
     git(repo, "commit", "-q", "-a", "-m", "few")
-    verdict = validate([path], ExaminerSpec(INSTRUCTION, settings, changes=changed_lines([path], "HEAD")))
+    verdict = validate([path], CheckPlan(INSTRUCTION, settings, changes=changed_lines([path], "HEAD")))
     assert [finding.code for finding in verdict.findings] == ["P502"]
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from curate.base.record import Finding, Record
-from curate.checks.runner import ExaminerSpec, read_records, validate
+from curate.checks.runner import CheckPlan, read_records, validate
 from curate.cli import cli
 from curate.schema import load_shape
 from curate.schema.settings import CheckSettings, DedupeSettings, Settings
@@ -232,7 +232,7 @@ def test_turns_are_compared_by_role_and_in_order(tmp_path: Path) -> None:
 def codes(folder: Path, lines: Sequence[dict[str, Any]]) -> dict[str, set[str]]:
     shape = load_shape("chat" if "messages" in lines[0] else "instruction")
     settings = Settings(checks=CheckSettings(select=["D3"]))
-    verdict = validate([written(folder, lines)], ExaminerSpec(shape, settings))
+    verdict = validate([written(folder, lines)], CheckPlan(shape, settings))
     found: dict[str, set[str]] = {"D301": set(), "D303": set()}
     for finding in verdict.findings:
         found[finding.code].add(finding.record)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from curate.base.record import Record, Source
-from curate.checks import messages_pointer, turns
-from curate.checks.runner import ExaminerSpec, examine, validate
+from curate.checks import messages_pointer, runner, turns
+from curate.checks.runner import CheckPlan, validate
 from curate.jsonl import locate
 from curate.project.diff.words import shortened, word_changes
 from curate.schema import load_shape
@@ -56,10 +56,10 @@ def test_many_places_of_a_line_take_one_reading() -> None:
 
 
 def test_what_is_only_counted_is_not_located(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    located = counting(monkeypatch, examine, "locate")
+    located = counting(monkeypatch, runner, "locate")
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"messages": [{"role": "x", "content": 5}] * 200}) + "\n", encoding="utf-8")
-    verdict = validate([path], ExaminerSpec(CHAT, Settings(), limit=10))
+    verdict = validate([path], CheckPlan(CHAT, Settings(), limit=10))
     assert verdict.num_errors > 200
     assert len(verdict.findings) == len(located) == 10
     assert all(finding.column for finding in verdict.findings)

@@ -9,12 +9,7 @@ from typing import Any
 import pytest
 
 from curate.base.events import Edit, Label
-from curate.base.record import Source
-from curate.checks import Sketches
-from curate.checks.preference import RejectedAndChosen
 from curate.project.data import load_data
-from curate.schema import load_shape
-from curate.schema.settings import Settings
 from tests.curate.called import call
 from tests.curate.deciding import decide
 
@@ -43,20 +38,6 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 def pair(chosen: str = "Hello there.", rejected: str = "Go away.", **more: Any) -> dict[str, Any]:
     return {"id": "r1", "prompt": "Greet Ana.", "chosen": chosen, "rejected": rejected, **more}
-
-
-def test_what_a_check_finds_does_not_hang_on_how_lines_come_in_batches() -> None:
-    shape = load_shape("preference")
-    lines = [pair("Hello.", "Hi."), pair("Hi.", "Away.")]
-    records = [shape.record(line, Source("a", number)) for number, line in enumerate(lines, 1)]
-
-    def found(*batches: Any) -> list[int]:
-        check = RejectedAndChosen(Settings())
-        for batch in batches:
-            check.see_all(Sketches.of(batch))
-        return [problem.line for problem in check.finish()]
-
-    assert found(records) == found(*([record] for record in records))
 
 
 def test_a_prompt_that_is_nothing_but_the_start_of_an_answer_is_refused_by_its_line(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from curate.base.record import Record, Source
 from curate.checks import EXAMPLE_SETTINGS, Check, discover
 from curate.checks.repetition import repeated_text, repetition
-from curate.checks.runner import ExaminerSpec, validate
+from curate.checks.runner import CheckPlan, validate
 from curate.checks.runner import shortcuts as prefiltering
 from curate.checks.runner.shortcuts import Prefilter, absence_of, loosened
 from curate.schema import load_shape
@@ -151,7 +151,7 @@ def test_with_and_without_sifting_the_verdict_is_the_same(
         verdicts = []
         for pays_from in (1, 1_000_000):
             monkeypatch.setattr(prefiltering, "_PAYS_FROM", pays_from)
-            verdicts.append(validate([path], ExaminerSpec(load("instruction"), Settings(), limit=5000)))
+            verdicts.append(validate([path], CheckPlan(load("instruction"), Settings(), limit=5000)))
         assert verdicts[0] == verdicts[1]
         assert len({finding.code for finding in verdicts[0].findings}) > 5
 
@@ -197,7 +197,7 @@ def test_checks_of_ids_say_the_same_alone_and_with_others(jobs: int, tmp_path: P
     path = tmp_path / "data.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, {"instruction": "Due?", "output": "Soon."}]))
     verdicts = [
-        validate([path], ExaminerSpec(load("instruction"), Settings(checks=CheckSettings(select=select))), jobs=jobs)
+        validate([path], CheckPlan(load("instruction"), Settings(checks=CheckSettings(select=select))), jobs=jobs)
         for select in (["S1"], ["S1", "D301"])
     ]
     alone, joined = ([found for found in verdict.findings if found.code[0] == "S"] for verdict in verdicts)

@@ -11,7 +11,7 @@ import pytest
 
 from curate.base.events import Add, Assign, Drop, Label, Restore
 from curate.base.record import CurateError
-from curate.checks.runner import ExaminerSpec
+from curate.checks.runner import CheckPlan
 from curate.project.project import open_project
 from curate.project.validation import Validation, validate_data
 from curate.sessions import problem_groups as found_module
@@ -73,7 +73,7 @@ def test_statuses_are_complete_however_few_findings_are_kept(make_workspace, mon
     workspace = make_workspace([{"id": f"r{n}", "instruction": f"What is {n}?", "output": ""} for n in range(count)])
     files = workspace.files()
     problems = Problems({str(files[0]): "data/a.jsonl"}, {}, {})
-    spec = ExaminerSpec(workspace.shape, workspace.settings, root=workspace.root)
+    spec = CheckPlan(workspace.shape, workspace.settings, root=workspace.root)
     problems.finish(Validation(files, spec, workspace, jobs=jobs, has_leaks=False, on_span=problems.take).run())
     (empty,) = [group for group in problems.groups if group.code == "Q201"]
     assert (empty.count, len(empty.examples)) == (count, 5)

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from curate.base.record import CurateError, Record
 from curate.base.storage import WRITE_FAILED
-from curate.checks.runner import ExaminerSpec, read_records, validate
+from curate.checks.runner import CheckPlan, read_records, validate
 from curate.cli import cli
 from curate.schema import load_shape
 from curate.schema.settings import CheckSettings, DedupeSettings, Scope, Settings
@@ -213,9 +213,9 @@ def test_the_verdict_is_that_of_one_process(cluster: WorkerCluster, tmp_path: Pa
     files = written(tmp_path / "shards", planted(200, seed=1))
     bad = files[2]
     bad.write_bytes(b'{"messages": []}\r\n' + bad.read_bytes() + b"null\n{'a'\n\n" + b'{"messages": 3}\n' * 9)
-    local = validate(files, ExaminerSpec(CHAT, Settings(), limit=limit))
+    local = validate(files, CheckPlan(CHAT, Settings(), limit=limit))
     assert min(local.num_errors, local.num_warnings) > 5
-    assert validate(files, ExaminerSpec(CHAT, Settings(), limit=limit), engine=examine_on(cluster)) == local
+    assert validate(files, CheckPlan(CHAT, Settings(), limit=limit), engine=examine_on(cluster)) == local
 
 
 @pytest.mark.ci
@@ -226,10 +226,10 @@ def test_threads_do_not_mix_up_whose_rules_hold(cluster: WorkerCluster, tmp_path
     )
     for path in files:
         path.write_bytes(b'{"messages": []}\n' * 300 + path.read_bytes())
-    alone = validate(files, ExaminerSpec(CHAT, settings, root=tmp_path))
+    alone = validate(files, CheckPlan(CHAT, settings, root=tmp_path))
     assert alone.num_errors > 0
     for _ in range(3):
-        assert validate(files, ExaminerSpec(CHAT, settings, root=tmp_path), engine=examine_on(cluster)) == alone
+        assert validate(files, CheckPlan(CHAT, settings, root=tmp_path), engine=examine_on(cluster)) == alone
 
 
 def test_a_schema_that_changes_between_two_calls_is_read_again(cluster: WorkerCluster, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_schema_that_changes_between_two_calls_is_read_again(cluster: WorkerCl
     for most, errors in ((5, 0), (2, 1)):
         schema.write_text(json.dumps({"properties": {"score": {"maximum": most}}}), encoding="utf-8")
         shape = load_shape(schema.name, tmp_path)
-        assert validate([line], ExaminerSpec(shape, Settings()), engine=examine_on(cluster)).num_errors == errors
+        assert validate([line], CheckPlan(shape, Settings()), engine=examine_on(cluster)).num_errors == errors
 
 
 def test_two_runs_beside_the_same_data_have_folders_of_their_own(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_two_runs_beside_the_same_data_have_folders_of_their_own(tmp_path: Path)
 
 def test_a_missing_file_is_told_as_ever(cluster: WorkerCluster, tmp_path: Path) -> None:
     with pytest.raises(CurateError) as caught:
-        validate([tmp_path / "none.jsonl"], ExaminerSpec(CHAT, Settings()), engine=examine_on(cluster))
+        validate([tmp_path / "none.jsonl"], CheckPlan(CHAT, Settings()), engine=examine_on(cluster))
     assert caught.value.code == "E904 no-such-file"
 
 

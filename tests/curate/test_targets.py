@@ -14,7 +14,7 @@ import pytest
 
 from curate.base.record import CurateError, Exit, Finding, Record, Source
 from curate.checks import TokenLengths, discover, targets
-from curate.checks.runner import ExaminerSpec, read_records, validate
+from curate.checks.runner import CheckPlan, read_records, validate
 from curate.checks.target_lengths import num_left, num_trained
 from curate.checks.targets import token_findings
 from curate.formats.dataset import row_of
@@ -161,7 +161,7 @@ def test_public_tool_calls_show_what_each_target_would_do(shared: Path, tmp_path
     found = {}
     for target in TARGETS:
         settings = Settings(target=target, checks=CheckSettings(select=["T9"]))  # type: ignore[arg-type]
-        found[target] = validate([tmp_path / "a.jsonl"], ExaminerSpec(load_shape("chat"), settings)).counts
+        found[target] = validate([tmp_path / "a.jsonl"], CheckPlan(load_shape("chat"), settings)).counts
     dotted = sum("." in json.loads(line)["function"][0]["name"] for line in questions)
     assert found.pop("openai") == {"T907": 2 * dotted}
     assert not any(found.values())

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from curate.base.record import CurateError, Exit, Finding, Record
-from curate.checks.runner import ExaminerSpec, Verdict, default_jobs, read_records, validate
+from curate.checks.runner import CheckPlan, Verdict, default_jobs, read_records, validate
 from curate.checks.runner.verdict import FindingTally
 from curate.cli import cli
 from curate.schema import load_shape
@@ -36,7 +36,7 @@ def pair(number: int, **more: Any) -> dict[str, Any]:
 def checked(*files: Path, **options: Any) -> Verdict:
     checks = CheckSettings(**options.pop("checks", {}))
     jobs = options.pop("jobs", 1)
-    return validate(files, ExaminerSpec(INSTRUCTION, Settings(checks=checks), **options), jobs=jobs)
+    return validate(files, CheckPlan(INSTRUCTION, Settings(checks=checks), **options), jobs=jobs)
 
 
 def places(verdict: Verdict) -> list[tuple[str, int, int, str, str]]:
@@ -114,11 +114,11 @@ def test_a_worker_that_is_killed_ends_the_run_as_a_lack_of_the_machine(
     monkeypatch.setattr("curate.checks.runner.parallel._SPAN_BYTES", 4000)
     path = lines(tmp_path, *(pair(n) for n in range(300)))
 
-    def seen(_across: object, _result: object) -> None:
+    def seen(_sketches: object, _later: object) -> None:
         for worker in multiprocessing.active_children():
             worker.kill()
 
-    monkeypatch.setattr("curate.checks.runner.Across.see", seen)
+    monkeypatch.setattr("curate.checks.Sketches.extend", seen)
     with pytest.raises(CurateError) as caught:
         checked(path, jobs=2)
     assert (caught.value.code, caught.value.exit_code) == ("E970 worker-lost", Exit.MISSING)
@@ -169,7 +169,7 @@ def test_a_slip_in_the_selection_is_an_error(options: Any, words: str, tmp_path:
 def test_an_unfinished_pattern_is_no_verdict_on_the_data(tmp_path: Path) -> None:
     schema = {"properties": {"a": {"pattern": r"^(?:(a|aa)+)\1c$"}}, "requird": []}
     shape = load_shape(str(lines(tmp_path, schema, name="s.json")))
-    verdict = validate([lines(tmp_path, {"a": "a" * 40 + "!"})], ExaminerSpec(shape, Settings()))
+    verdict = validate([lines(tmp_path, {"a": "a" * 40 + "!"})], CheckPlan(shape, Settings()))
     assert verdict.counts == {"S125": 1, "S128": 1}
     assert verdict.num_records == 0
 
@@ -192,7 +192,7 @@ def test_a_tally_joins_as_if_it_were_one() -> None:
     left.join(right)
     assert (left.retained, left.counts, left.by_code()) == (whole.retained, whole.counts, whole.by_code())
     assert [left.of_severity(one) for one in ("error", "warning", "info")] == [9, 0, 9]
-    assert [f.severity for f in left.worst(["f"])] == ["error"] * 5
+    assert [f.severity for f in left.worst()] == ["error"] * 5
 
 
 def test_jobs_pay_for_large_data_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from curate.checks.runner import ExaminerSpec, validate
+from curate.checks.runner import CheckPlan, validate
 from curate.project.init import SAMPLE_SCORERS
 from curate.schema import load_shape
 from curate.schema.settings import Category, CheckSettings, Settings
@@ -17,7 +17,7 @@ def test_every_planted_defect_is_found_and_nothing_else(root: Path) -> None:
         # The file is small on purpose.
         checks=CheckSettings(allow_refusals=["redirect"], ignore=["P502"]),
     )
-    verdict = validate([root / "samples" / "messy.jsonl"], ExaminerSpec(load_shape("instruction"), settings))
+    verdict = validate([root / "samples" / "messy.jsonl"], CheckPlan(load_shape("instruction"), settings))
     found = {(finding.line, finding.code) for finding in verdict.findings}
     table = (root / "samples" / "messy.md").read_text(encoding="utf-8")
     planted = {(int(line), code) for line, code in re.findall(r"^\| (\d+) \| \S+ \| ([A-Z]\d{3}) \|", table, re.M)}

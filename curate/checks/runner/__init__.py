@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 
 from curate.base.console import spelled
 from curate.base.record import SPLITS, Finding, Problem, Record, Source, is_named
-from curate.checks import Check, DatasetProblem, Sketches, show
+from curate.checks import DatasetProblem, Sketches
 from curate.checks.runner.baseline import (
     Baseline,
-    Owed,
     baseline_path,
-    fingerprint_of_file,
     fingerprint_of_group,
     fingerprint_of_set,
     read_baseline,
 )
 from curate.checks.runner.changes import NO_LINES, changed_lines
-from curate.checks.runner.examine import Examiner, violations
+from curate.checks.runner.examine import add_finding, violations
 from curate.checks.runner.parallel import default_jobs, examine_all, num_bytes
-from curate.checks.runner.results import ExaminerSpec, SpanResult
-from curate.checks.runner.select import UNREADABLE, CheckSelection, relative_name, select_checks
-from curate.checks.runner.verdict import FindingTally, judge
+from curate.checks.runner.results import CheckPlan, SpanResult
+from curate.checks.runner.select import UNREADABLE, relative_name, select_checks
+from curate.checks.runner.verdict import judge, reading_order
 from curate.formats.reports import Verdict
 from curate.jsonl import FAULTS, Reader, crlf_finding, locate
 from curate.schema import Shape
 from curate.schema.settings import Settings
 
 # Examines files, shared out to some number of workers, and gives the results in reading order.
-Engine = Callable[[Examiner, Sequence[Path], int], Iterable[tuple[Path, SpanResult]]]
+Engine = Callable[[CheckPlan, Sequence[Path], int], Iterable[tuple[Path, SpanResult]]]
 # Finds problems beyond lines and records; its argument says whether a record is in a test or validation split. It is
 # called when all files were examined. A `DatasetProblem` says more about a finding than its file and line.
 Further = Callable[[bool], Iterable[tuple[Finding, DatasetProblem | None]]]
 _MOST_RAW = 32 * 1024 * 1024
 
 _NOTHING = Problem("")
-
-
-def _no_further(_has_exam: bool) -> Sequence[tuple[Finding, DatasetProblem | None]]:
-    return ()
 
 
 def open_baseline(settings: Settings, root: Path | None) -> Baseline | None:
@@ -57,48 +51,40 @@ def open_baseline(settings: Settings, root: Path | None) -> Baseline | None:
 
 def validate(
     files: Sequence[Path],
-    spec: ExaminerSpec,
+    plan: CheckPlan,
     *,
     jobs: int = 1,
     engine: Engine = examine_all,
-    further: Further = _no_further,
+    further: Further = lambda has_exam: (),
     has_lengths: bool = False,
 ) -> Verdict:
     """Examine every line of ``files`` and the data set as a whole, and return what was found.
 
-    What the baseline of ``spec`` holds is forgiven. With its changes only those lines are looked at; dataset checks
+    What the baseline of ``plan`` holds is forgiven. With its changes only those lines are looked at; dataset checks
     still see every record, and report what touches such a line or no line at all. ``further`` finds what is not found
     line by line, such as that of a merge, and is held to the same rules; findings of length checks are among that if
     ``has_lengths``.
 
-    Memory does not grow with the number of findings; at most the limit of ``spec`` are kept. The verdict depends
+    Memory does not grow with the number of findings; at most the limit of ``plan`` are kept. The verdict depends
     neither on ``jobs``, the number of processes (0 for as many as pay), nor on the ``engine`` that has the files
     examined.
 
     Raises:
         CurateError: E902 for unknown checks in the settings; E904 when a file is missing or may not be read.
     """
-    examiner = Examiner(spec)
-    baseline, selection, across = spec.baseline, examiner.selection, Across(examiner, files)
-    total = _examined(across, examiner, engine(examiner, files, jobs or default_jobs(files)))
+    baseline, selection, is_whole = plan.baseline, plan.selection, plan.changes is None
+    total = _examined(plan, files, engine(plan, files, jobs or default_jobs(files)))
+    names = {spelled(str(path)): relative_name(path, plan.root) for path in files}
+    changes = {spelled(path): lines for path, lines in (plan.changes or {}).items()}
+    for finding, located in chain(_of_the_set(plan, total.sketches), further(_has_exam(total.sketches))):
+        problem = located or DatasetProblem(_NOTHING, finding.file, finding.line)
+        places = (finding.file, finding.line), problem.other
+        if is_whole or not problem.line or any(line in changes.get(file, NO_LINES) for file, line in places):
+            _add(plan, total, finding, problem, names.get(finding.file, ""))
     tally = total.tally
-    across.finish(tally)
-    for finding, problem in further(across.has_exam):
-        across.add(tally, finding, problem)
-    is_whole = spec.changes is None
-    return replace(
-        _summed(total, selection),
-        findings=_with_columns(tally.worst(spelled(str(path)) for path in files), files, spec.root),
-        num_mended=baseline.num_mended(selection.codes(has_lengths)) if baseline and is_whole else 0,
-        num_changed=None if is_whole else total.num_lines - total.num_unchanged,
-    )
-
-
-def _summed(total: SpanResult, selection: CheckSelection) -> Verdict:
-    """Return what was counted, held to the tolerances, without the findings themselves."""
-    tally = total.tally
+    tally.settle(baseline)
     return Verdict(
-        findings=[],
+        findings=_with_columns(tally.worst(), files, plan.root),
         counts=tally.by_code(),
         num_records=total.num_records,
         num_lines=total.num_lines,
@@ -107,15 +93,17 @@ def _summed(total: SpanResult, selection: CheckSelection) -> Verdict:
         num_infos=tally.of_severity("info"),
         num_suppressed=tally.num_suppressed,
         forgiven=dict(sorted(tally.forgiven.items())),
+        num_mended=baseline.num_mended(selection.codes(has_lengths)) if baseline and is_whole else 0,
+        num_changed=None if is_whole else total.num_lines - total.num_unchanged,
         **asdict(judge(tally, selection.tolerances, total.num_records)),
     )
 
 
-def _examined(across: Across, examiner: Examiner, results: Iterable[tuple[Path, SpanResult]]) -> SpanResult:
-    """Show the records of all spans to the dataset checks, and return what was found as if in one span."""
-    total = SpanResult(FindingTally(examiner.limit), Sketches(""))
-    for finding in examiner.shape.warnings:
-        examiner.add_file_finding(total, finding, examiner.shape.path)
+def _examined(plan: CheckPlan, files: Sequence[Path], results: Iterable[tuple[Path, SpanResult]]) -> SpanResult:
+    """Return what was found in all spans as if in one."""
+    total = plan.result()
+    for finding in plan.shape.warnings:
+        add_finding(plan, total.tally, finding, relative_name(plan.shape.path, plan.root))
     crlf: dict[Path, tuple[int, int]] = {}
     for path, result in results:
         total.num_records += result.num_records
@@ -124,29 +112,46 @@ def _examined(across: Across, examiner: Examiner, results: Iterable[tuple[Path, 
         if result.num_crlf:
             first, number = crlf.get(path, (result.first_crlf, 0))
             crlf[path] = first, number + result.num_crlf
-        across.see(result)
+        total.excused.update(result.excused)
+        total.sketches.extend(result.sketches)
+        result.tally.settle(plan.baseline)
         total.tally.join(result.tally)
-        _settle(total.tally, examiner.baseline, result.owed)
     for path, (first, number) in crlf.items():
-        examiner.add_file_finding(total, crlf_finding(spelled(str(path)), first, number), path)
-    _settle(total.tally, examiner.baseline, total.owed)
+        finding = crlf_finding(spelled(str(path)), first, number)
+        add_finding(plan, total.tally, finding, relative_name(path, plan.root))
     return total
 
 
-def _settle(tally: FindingTally, baseline: Baseline | None, owed: Mapping[tuple[str, int], Owed]) -> None:
-    """Forgive what the baseline holds, in reading order, and add what goes beyond it to the tally."""
-    if baseline is None:
+def _has_exam(sketches: Sketches) -> bool:
+    return not {*SPLITS[1:]}.isdisjoint(sketches.splits)
+
+
+def _of_the_set(plan: CheckPlan, sketches: Sketches) -> Iterator[tuple[Finding, DatasetProblem]]:
+    """Yield what dataset checks find."""
+    for check in plan.selection.dataset_checks:
+        assert check.on_dataset
+        for reported in check.on_dataset(sketches, plan.settings):
+            problem, source = reported.problem, Source(reported.file, reported.line)
+            # The line begins with its record, so only a place within it has to be looked up.
+            column = int(reported.line > 0 and not problem.pointer)
+            yield check.finding(problem, source, record=reported.record, column=column), reported
+
+
+def _add(plan: CheckPlan, total: SpanResult, finding: Finding, reported: DatasetProblem, file: str) -> None:
+    """Add a finding about records, as the rules of its record say, or of its category where it names no record."""
+    excused = total.excused.get((finding.file, finding.line), ())
+    row = total.sketches.row_of(finding.file, finding.line) if plan.baseline or plan.selection.is_by_category else -1
+    category = total.sketches.categories[row] if row >= 0 else reported.category
+    if finding.code not in FAULTS and is_named(finding.code, finding.name, excused):
+        rules = plan.selection.rules(file, category)
+        total.tally.num_suppressed += finding.code not in rules.unwanted
         return
-    for (code, fingerprint), group in owed.items():
-        num_old = baseline.settle(code, fingerprint, group.count)
-        if num_old:
-            tally.forgiven[code] += num_old
-        num_new = group.count - num_old
-        listed = group.findings[-num_new:] if num_new else []
-        for finding in listed:
-            tally.add(finding)
-        if num_new > len(listed):
-            tally.count(code, group.findings[-1].severity, num_new - len(listed))
+    print_ = total.sketches.prints[row] if row >= 0 else 0
+    if reported.group:
+        print_ = fingerprint_of_group(reported.group)
+    elif not finding.file:
+        print_ = fingerprint_of_set(reported.category)
+    add_finding(plan, total.tally, finding, file, print_, category or reported.category)
 
 
 def read_records(files: Sequence[Path], shape: Shape, *, root: Path | None = None) -> Iterator[Record | Finding]:
@@ -170,164 +175,48 @@ def read_records(files: Sequence[Path], shape: Shape, *, root: Path | None = Non
             yield crlf_finding(reader.name, reader.first_crlf, reader.num_crlf)
 
 
-def _with_columns(findings: list[Finding], files: Sequence[Path], root: Path | None) -> list[Finding]:
-    """Give findings about the data set, which remember a line but not its bytes, the column of what they point at."""
-    blank = [finding for finding in findings if finding.line and not finding.column and finding.pointer]
-    raws = raw_lines(files, blank, root=root)
-    columns = {id(f): locate(raws[f.file, f.line], f.pointer) for f in blank if (f.file, f.line) in raws}
-    return [
-        replace(finding, column=columns[id(finding)]) if id(finding) in columns else finding for finding in findings
-    ]
+def _with_columns(findings: Sequence[Finding], files: Sequence[Path], root: Path | None) -> list[Finding]:
+    """Return ``findings`` in reading order, each with the column of what it points at."""
+    blank = sorted((f for f in findings if f.line and not f.column and f.pointer), key=lambda f: f.line)
+    columns = {
+        id(finding): locate(raw, finding.pointer)
+        for path in files
+        for raw, finding in _lines_of(path, [f for f in blank if f.file == spelled(str(path))], root)
+    }
+    placed = [replace(f, column=columns[id(f)]) if id(f) in columns else f for f in findings]
+    return reading_order(placed, (spelled(str(path)) for path in files))
+
+
+def _lines_of(path: Path, findings: Sequence[Finding], root: Path | None) -> Iterator[tuple[bytes, Finding]]:
+    """Yield the bytes of each line that ``findings`` of a file are about, which come in the order of their lines."""
+    waiting = deque(findings)
+    reader = Reader(path, root=root)
+    for block in reader.blocks() if waiting else ():
+        if isinstance(block, Finding) or waiting[0].line >= block.number + block.num_lines:
+            continue
+        for line in reader.lines_in(block):
+            while waiting and not isinstance(line, Finding) and waiting[0].line <= line[0]:
+                finding = waiting.popleft()
+                if finding.line == line[0]:
+                    yield line[2], finding
+        # What is no line that can be parsed is not among those that are read.
+        while waiting and waiting[0].line < block.number + block.num_lines:
+            waiting.popleft()
+        if not waiting:
+            break
 
 
 def raw_lines(
-    files: Sequence[Path], findings: Iterable[Finding], *, root: Path | None = None
+    files: Sequence[Path], findings: Collection[Finding], *, root: Path | None = None
 ) -> dict[tuple[str, int], bytes]:
     """Return the bytes of the lines that findings are about, by file and line number, reading each file once."""
-    wanted: dict[str, set[int]] = {}
-    for finding in findings:
-        if finding.line:
-            wanted.setdefault(finding.file, set()).add(finding.line)
     raws: dict[tuple[str, int], bytes] = {}
     # Of lines that are 16 MiB long not many fit in memory: those beyond `_MOST_RAW` bytes in all are left out.
     left = _MOST_RAW
     for path in files:
-        numbers = sorted(wanted.get(spelled(str(path)), ()))
-        reader = Reader(path, root=root)
-        for item in reader.blocks() if numbers else ():
-            if isinstance(item, Finding) or numbers[0] >= item.number + item.num_lines:
-                continue
-            for line in reader.lines_in(item):
-                if not isinstance(line, Finding) and numbers and line[0] == numbers[0]:
-                    number, _, raw, _ = line
-                    numbers.pop(0)
-                    if len(raw) <= left:
-                        raws[reader.name, number] = raw
-                        left -= len(raw)
-            # What is no line that can be parsed is not among those that are read.
-            numbers = numbers[bisect_left(numbers, item.number + item.num_lines) :]
-            if not numbers:
-                break
+        wanted = {f.line: f for f in findings if f.line and f.file == spelled(str(path))}
+        for raw, finding in _lines_of(path, [wanted[line] for line in sorted(wanted)], root):
+            if len(raw) <= left:
+                raws[finding.file, finding.line] = raw
+                left -= len(raw)
     return raws
-
-
-class Across:
-    """The dataset checks of one run, and what must be remembered of the records to judge what they say."""
-
-    def __init__(self, examiner: Examiner, files: Sequence[Path]) -> None:
-        spec, selection = examiner.spec, examiner.selection
-        self._selection = selection
-        self._running = [(c, c.on_dataset(spec.settings)) for c in selection.dataset_checks if c.on_dataset]
-        self._baseline = spec.baseline
-        self._names = {spelled(str(path)): relative_name(path, spec.root) for path in files}
-        self._changes = None if spec.changes is None else {spelled(path): ls for path, ls in spec.changes.items()}
-        # Whether a record says that it is in a test or validation split.
-        self.has_exam = False
-        self._excused: dict[tuple[str, int], frozenset[str]] = {}
-        self._records = _RecordIndex() if spec.baseline or selection.is_by_category else None
-
-    def see(self, result: SpanResult) -> None:
-        """Show the records of a span to every check."""
-        self._excused.update(result.excused)
-        sketches = result.sketches
-        if not sketches:
-            return
-        for _, running in self._running:
-            show(running, sketches)
-        self.has_exam = self.has_exam or not {*SPLITS[1:]}.isdisjoint(sketches.splits)
-        if self._records is not None:
-            self._records.add(sketches)
-
-    def finish(self, tally: FindingTally) -> None:
-        """Add what is wrong with the whole to ``tally``."""
-        for check, running in self._running:
-            for reported in running.finish():
-                if self._is_counted(check, reported, tally):
-                    continue
-                problem = reported.problem
-                # The line begins with its record, so only a place within it has to be looked up.
-                column = 1 if reported.line and not problem.pointer else 0
-                source = Source(reported.file, reported.line)
-                finding = check.finding(problem, source, record=reported.record, column=column)
-                self.add(tally, finding, reported)
-
-    def _is_counted(self, check: Check, reported: DatasetProblem, tally: FindingTally) -> bool:
-        """Count a problem if it is one of those, most of many, of which all is known without a finding of it."""
-        if self._baseline or self._records or self._changes is not None or reported.category:
-            return False
-        rules = self._selection.rules(self._names.get(reported.file, ""), "")
-        severity = rules.severities.get(check.code, check.severity)
-        is_excused = (reported.file, reported.line) in self._excused
-        if is_excused or check.code in rules.unwanted or not tally.is_full(severity):
-            return False
-        tally.count(check.code, severity)
-        return True
-
-    def add(self, tally: FindingTally, finding: Finding, reported: DatasetProblem | None = None) -> None:
-        """Add a finding to ``tally`` as the rules of its record say, or of its category where it names no record.
-
-        ``reported`` tells more about one of a dataset check.
-        """
-        reported = reported or DatasetProblem(_NOTHING, finding.file, finding.line)
-        category, print_ = self._records.at(finding.file, finding.line) if self._records else ("", 0)
-        name = self._names.get(finding.file, "")
-        rules = self._selection.rules(name, category or reported.category)
-        if finding.code in rules.unwanted or not self._is_touched(reported):
-            return
-        excused = self._excused.get((finding.file, finding.line), ())
-        if finding.code not in FAULTS and is_named(finding.code, finding.name, excused):
-            tally.num_suppressed += 1
-            return
-        if self._baseline:
-            if reported.group:
-                print_ = fingerprint_of_group(reported.group)
-            elif not print_:
-                print_ = fingerprint_of_file(name) if finding.file else fingerprint_of_set(reported.category)
-            if self._baseline.settle(finding.code, print_, 1):
-                tally.forgiven[finding.code] += 1
-                return
-        severity = rules.severities.get(finding.code, finding.severity)
-        tally.add(finding if severity == finding.severity else replace(finding, severity=severity))
-
-    def _is_touched(self, reported: DatasetProblem) -> bool:
-        """Whether a finding has to do with a changed line; one about the whole set has to do with all of them."""
-        if self._changes is None or not reported.line:
-            return True
-        locations = ((reported.file, reported.line), reported.other)
-        return any(line in self._changes.get(file, NO_LINES) for file, line in locations)
-
-
-@dataclass
-class _File:
-    """What is known of a file's records, by their index."""
-
-    lines: array[int] = field(default_factory=lambda: array("I"))
-    categories: array[int] = field(default_factory=lambda: array("I"))
-    prints: array[int] = field(default_factory=lambda: array("Q"))
-
-
-class _RecordIndex:
-    """Category and fingerprint of each record by file and line, in 16 bytes a record; records come in reading order."""
-
-    def __init__(self) -> None:
-        self._files: dict[str, _File] = {}
-        self._numbers: dict[str, int] = {}
-        self._categories: list[str] = []
-
-    def add(self, sketches: Sketches) -> None:
-        """Take note of the records of a span."""
-        file = self._files.setdefault(sketches.file, _File())
-        for category in dict.fromkeys(sketches.categories):
-            self._numbers.setdefault(category, len(self._numbers))
-        self._categories = list(self._numbers)
-        file.lines.extend(sketches.lines)
-        file.categories.extend(map(self._numbers.__getitem__, sketches.categories))
-        file.prints.extend(sketches.prints)
-
-    def at(self, file: str, line: int) -> tuple[str, int]:
-        """Return category and fingerprint of the record there, "" and 0 where no record is."""
-        known = self._files.get(file)
-        index = bisect_left(known.lines, line) if known else 0
-        if known is None or index == len(known.lines) or known.lines[index] != line:
-            return "", 0
-        return self._categories[known.categories[index]], known.prints[index] if known.prints else 0

@@ -6,13 +6,13 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 from curate.base.console import one_line
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, read_file
-from curate.base.record import CurateError, Finding, Json, canonical
+from curate.base.record import CurateError, Json, canonical
 from curate.schema.settings import Settings
 
 _NO_CONTENT = "x-ignore"
@@ -59,14 +59,6 @@ def _digest(kind: bytes, content: bytes) -> int:
 
 
 @dataclass
-class Owed:
-    """Findings of one code and fingerprint in one span: how many, and one or more of them to show if they are new."""
-
-    count: int = 0
-    findings: list[Finding] = field(default_factory=list)
-
-
-@dataclass
 class Changed:
     """What an update did to a baseline: findings it holds now, those that are new in it, and those that went."""
 
@@ -92,9 +84,7 @@ class Baseline:
         return code not in UNFORGIVEN and (self.is_update or fingerprint in self._counts.get(code, ()))
 
     def settle(self, code: str, fingerprint: int, number: int) -> int:
-        """Return how many of ``number`` findings are old, and take those off what is left of them."""
-        if code in UNFORGIVEN:
-            return 0
+        """Return how many of ``number`` findings that it `holds` are old, and take those off what is left of them."""
         left = self._left.get(code, {})
         if old := min(number, left.get(fingerprint, 0)):
             left[fingerprint] -= old

@@ -6,14 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from curate.base.record import Finding, Json, Line, Problem, Record, Severity, Source, is_named
-from curate.checks import Check, Sketches
-from curate.checks.runner.baseline import Owed, fingerprint_of_file, fingerprint_of_raw, fingerprint_of_value
-from curate.checks.runner.changes import NO_LINES
-from curate.checks.runner.names import Watched
-from curate.checks.runner.results import ExaminerSpec, SpanResult
-from curate.checks.runner.select import CheckRules, relative_name, select_checks
-from curate.checks.runner.shortcuts import Prefilter
+from curate.base.record import Finding, Json, Line, Problem, Record, Source, is_named
+from curate.checks.runner.baseline import fingerprint_of_file, fingerprint_of_raw, fingerprint_of_value
+from curate.checks.runner.changes import ALL_LINES, NO_LINES
+from curate.checks.runner.results import CheckPlan, SpanResult
+from curate.checks.runner.select import relative_name
 from curate.checks.runner.verdict import FindingTally
 from curate.jsonl import Entry, RawLine, Reader, Span, fault_finding, locate
 from curate.schema import LimitProblem, Shape
@@ -23,188 +20,104 @@ from curate.schema.settings import ADDED
 BLOCKS_FROM = 8_000_000
 
 
-class Examiner:
-    """Examines spans, and single records, as one `ExaminerSpec` says.
+def examine(plan: CheckPlan, path: Path, span: Span | None = None) -> SpanResult:
+    """Return what is wrong with the lines of a span, or of the whole file.
+
+    Findings have no column where they have a pointer.
 
     Raises:
-        CurateError: E902 for unknown checks in the settings.
+        CurateError: E904 when the file is missing or may not be read.
     """
-
-    def __init__(self, spec: ExaminerSpec) -> None:
-        self.spec = spec
-        self.shape = spec.shape
-        self.settings = spec.settings
-        self.selection = select_checks(spec.settings)
-        self.limit = spec.limit
-        self.baseline = spec.baseline
-        self._name = ""
-        self._rules = self.selection.everywhere
-        self._prefilters: dict[int, Prefilter] = {}
-        self._needs_sketches = bool(self.selection.sketched_checks)
-
-    def examine(self, path: Path, span: Span | None) -> SpanResult:
-        """Examine the lines of a span, or of the whole file.
-
-        Raises:
-            CurateError: E904 when the file is missing or may not be read.
-        """
-        reader = Reader(path, span=span, root=self.spec.root)
-        result = SpanResult(FindingTally(self.limit), Sketches(reader.name))
-        self._enter(relative_name(path, self.spec.root))
-        changes = self.spec.changes
-        changed = None if changes is None else changes.get(str(path), NO_LINES)
-        for line in reader.lines():
-            if isinstance(line, Finding):
-                if changed is None or (line.line in changed if line.code == "S116" else changed):
-                    self._add_door(result, line, self._name, self._rules)
-                continue
-            is_changed = changed is None or line[0] in changed
-            result.num_unchanged += not is_changed
-            self._examine_line(reader, line, result, is_changed=is_changed)
-        result.num_lines = reader.num_lines
-        if changed is None or changed:
-            result.num_crlf, result.first_crlf = reader.num_crlf, reader.first_crlf
-        return result
-
-    def _examine_line(self, reader: Reader, line: RawLine, result: SpanResult, *, is_changed: bool) -> None:
+    reader, result, file = Reader(path, span=span, root=plan.root), plan.result(), relative_name(path, plan.root)
+    changed = ALL_LINES if plan.changes is None else plan.changes.get(str(path), NO_LINES)
+    for line in reader.lines():
+        if isinstance(line, Finding):
+            if line.line in changed if line.code == "S116" else changed:
+                add_finding(plan, result.tally, line, file)
+            continue
+        is_changed = line[0] in changed
+        result.num_unchanged += not is_changed
         value = reader.value(line)
         if isinstance(value, Finding):
             if is_changed:
-                self._add_door(result, value, self._name, self._rules, line[2])
-        elif not self.shape.is_valid(value):
+                add_finding(plan, result.tally, value, file, fingerprint_of_raw(line[2]))
+        elif not plan.shape.is_valid(value):
             if is_changed:
-                self._add_violations(result, reader, line, value)
-        elif self.shape.view is None:
+                _add_violations(plan, result.tally, reader, line, value, file)
+        elif plan.shape.view is None:
             result.num_records += 1
         else:
-            record = self.shape.record(value, Source(reader.name, line[0]))
-            if not self._sets_aside(record, line[2], result, is_changed=is_changed):
-                self._examine_record(record, line[2], result, is_changed=is_changed)
+            record = plan.shape.record(value, Source(reader.name, line[0]))
+            if plan.watched and record.id in plan.watched.ids:
+                result.watched.append((record, is_changed))
+                continue
+            if plan.watched and plan.watched.can_displace(record.id):
+                result.displacing.append((record.source.line, record.id))
+            add_record(plan, result, record, file, is_changed=is_changed)
+    result.num_lines = reader.num_lines
+    if changed:
+        result.num_crlf, result.first_crlf = reader.num_crlf, reader.first_crlf
+    return result
 
-    def add_record(
-        self, result: SpanResult, record: Record, file: str, raw: bytes | None, *, is_changed: bool = True
-    ) -> None:
-        """Add to ``result`` a record and what is wrong with it; ``file`` names its file within the workspace.
 
-        ``raw`` is its line, None where the line says something else than the record: then its findings have no column.
-        Unless ``is_changed``, its own faults are not looked for. The sketches have to be sorted when all are added.
-        """
-        self._enter(file)
-        self._examine_record(record, raw, result, is_changed=is_changed)
+def add_record(plan: CheckPlan, result: SpanResult, record: Record, file: str, *, is_changed: bool = True) -> None:
+    """Add to ``result`` a record and what is wrong with it; ``file`` names its file within the workspace.
 
-    def findings_of(self, record: Record) -> list[Finding]:
-        """Return what is wrong with one record, errors first and without columns; what a baseline holds is left out."""
-        result = SpanResult(FindingTally(self.limit), Sketches(record.source.file))
-        self.add_record(result, record, record.source.file, None)
-        return [finding for findings in result.tally.retained.values() for finding in findings]
+    Unless ``is_changed``, its own faults are not looked for. The sketches have to be sorted when all are added.
+    """
+    result.num_records += 1
+    excused = plan.shape.ignored(record.data)
+    rules = plan.selection.rules(file, record.category)
+    fingerprint = fingerprint_of_value(record.data) if plan.baseline else 0
+    for check in rules.prefilter.checks(record.data) if is_changed else ():
+        assert check.on_record is not None
+        for problem in check.on_record(record, plan.settings):
+            if excused and is_named(check.code, check.name, excused):
+                result.tally.num_suppressed += 1
+                continue
+            severity = rules.severities[check.code]
+            finding = check.finding(problem, record.source, severity, record=record.id, column=int(not problem.pointer))
+            result.tally.add(finding, plan.baseline, fingerprint)
+    if plan.needs_sketches:
+        result.sketches.add(record, fingerprint)
+        if excused:
+            result.excused[record.source.file, record.source.line] = excused
 
-    def _enter(self, file: str) -> None:
-        """Go by the rules of a file, which is named from the workspace on, for the records that follow."""
-        self._name = file
-        self._rules = self.selection.rules(file, "")
 
-    def _sets_aside(self, record: Record, raw: bytes, result: SpanResult, *, is_changed: bool) -> bool:
-        """Note a record as the spec asks, and return whether it is for somebody else to examine."""
-        watched = self.spec.watched
-        if watched is None:
-            return False
-        if record.id in watched.ids:
-            result.watched.append(Watched(record, raw, is_changed))
-            return True
-        if watched.can_displace(record.id):
-            result.displacing.append((record.source.line, record.id))
-        return False
+def findings_of(plan: CheckPlan, record: Record) -> list[Finding]:
+    """Return what is wrong with one record, errors first and without columns; what a baseline holds is left out."""
+    result = plan.result()
+    add_record(plan, result, record, record.source.file)
+    return [finding for findings in result.tally.retained.values() for finding in findings]
 
-    def _examine_record(self, record: Record, raw: bytes | None, result: SpanResult, *, is_changed: bool) -> None:
-        result.num_records += 1
-        excused = self.shape.ignored(record.data)
-        if is_changed:
-            self._check(record, raw, result, excused)
-        if self._needs_sketches:
-            result.sketches.add(record)
-            if self.baseline:
-                result.sketches.prints.append(fingerprint_of_value(record.data))
-            if excused:
-                result.excused[record.source.file, record.source.line] = excused
 
-    def _check(self, record: Record, raw: bytes | None, result: SpanResult, excused: frozenset[str]) -> None:
-        """Add what is wrong with a record itself."""
-        rules = self.selection.rules(self._name, record.category) if self.selection.is_by_category else self._rules
-        for check in self._prefilter(rules).checks(record.data):
-            assert check.on_record is not None
-            for problem in check.on_record(record, self.settings):
-                if excused and is_named(check.code, check.name, excused):
-                    result.tally.num_suppressed += 1
-                else:
-                    self._add(result, check, rules.severities[check.code], problem, record, raw)
+def add_finding(
+    plan: CheckPlan, tally: FindingTally, finding: Finding, file: str, fingerprint: int = 0, category: str = ""
+) -> None:
+    """Add a finding as the rules for ``file`` and ``category`` have it, unless it is not wanted there.
 
-    def _prefilter(self, rules: CheckRules) -> Prefilter:
-        """Return the prefilter for the checks of ``rules``, which the selection keeps, so that their identity lasts."""
-        prefilter = self._prefilters.get(id(rules))
-        if prefilter is None:
-            prefilter = self._prefilters[id(rules)] = Prefilter(rules.record_checks, self.settings)
-        return prefilter
+    Without a ``fingerprint`` it is about the file as a whole.
+    """
+    rules = plan.selection.rules(file, category)
+    # We make that file ourselves, and its records stand in the journal at first.
+    if finding.code in rules.unwanted or (finding.code == "S121" and file == ADDED):
+        return
+    severity = rules.severities.get(finding.code, finding.severity)
+    finding = finding if severity == finding.severity else replace(finding, severity=severity)
+    if plan.baseline and not fingerprint:
+        fingerprint = fingerprint_of_file(file)
+    tally.add(finding, plan.baseline, fingerprint)
 
-    def _add(
-        self, result: SpanResult, check: Check, severity: Severity, problem: Problem, record: Record, raw: bytes | None
-    ) -> None:
-        is_counted_only = self.baseline is None and result.tally.is_full(severity)
-        column = 0 if raw is None or is_counted_only else locate(raw, problem.pointer)
-        finding = check.finding(problem, record.source, severity, record=record.id, column=column)
-        if self.baseline is None:
-            result.tally.add(finding)
-        else:
-            self._weigh(result, finding, fingerprint_of_value(record.data))
 
-    def _weigh(self, result: SpanResult, finding: Finding, print_: int) -> None:
-        """Add a finding, or let it wait where the baseline has one like it."""
-        if self.baseline is None or not self.baseline.holds(finding.code, print_):
-            result.tally.add(finding)
-            return
-        owed = result.owed.get((finding.code, print_))
-        if owed is None:
-            owed = result.owed[finding.code, print_] = Owed()
-        owed.count += 1
-        if self.baseline.is_update:
-            return
-        # All of them say the same of the same content: one is kept for each content, and more while there is room.
-        if owed.findings and result.num_spare >= self.limit:
-            owed.findings.pop()
-        elif owed.findings:
-            result.num_spare += 1
-        owed.findings.append(finding)
-
-    def add_file_finding(self, result: SpanResult, finding: Finding, path: Path) -> None:
-        """Add a finding of the strict parser about a file as a whole, whichever span or process has seen it."""
-        name = relative_name(path, self.spec.root)
-        self._add_door(result, finding, name, self.selection.rules(name, ""))
-
-    def _add_door(
-        self, result: SpanResult, finding: Finding, name: str, rules: CheckRules, raw: bytes | None = None
-    ) -> None:
-        """Add a finding of the strict parser, unless it is an unwanted warning; ``raw`` is its line, if any."""
-        # We make that file ourselves, and its records stand in the journal at first.
-        is_ours = finding.code == "S121" and name == ADDED
-        if is_ours or finding.code in rules.unwanted:
-            return
-        severity = rules.severities[finding.code]
-        finding = finding if severity == finding.severity else replace(finding, severity=severity)
-        if self.baseline is None:
-            result.tally.add(finding)
-        else:
-            self._weigh(result, finding, fingerprint_of_file(name) if raw is None else fingerprint_of_raw(raw))
-
-    def _add_violations(self, result: SpanResult, reader: Reader, line: RawLine, value: dict[str, Json]) -> None:
-        """Add a finding for each rule of the schema that a line breaks."""
-        number, offset, raw, _ = line
-        entry = Entry(Line(Source(reader.name, number), raw, offset), value)
-        tally = result.tally
-        print_ = 0 if self.baseline is None else fingerprint_of_value(value)
-        for finding in violations(self.shape, entry, show_values=self.spec.show_values, with_column=False):
-            # One line can break the schema more often than findings are retained; what is only counted needs no column.
-            is_counted_only = self.baseline is None and tally.is_full(finding.severity)
-            placed = finding if is_counted_only else replace(finding, column=locate(raw, finding.pointer))
-            self._weigh(result, placed, print_)
+def _add_violations(
+    plan: CheckPlan, tally: FindingTally, reader: Reader, line: RawLine, value: dict[str, Json], file: str
+) -> None:
+    """Add a finding for each rule of the schema that a line breaks."""
+    number, offset, raw, _ = line
+    entry = Entry(Line(Source(reader.name, number), raw, offset), value)
+    fingerprint = fingerprint_of_value(value) if plan.baseline else 0
+    for finding in violations(plan.shape, entry, show_values=plan.show_values, with_column=False):
+        add_finding(plan, tally, finding, file, fingerprint)
 
 
 def violations(shape: Shape, entry: Entry, *, show_values: bool = False, with_column: bool = True) -> Iterator[Finding]:
@@ -214,7 +127,7 @@ def violations(shape: Shape, entry: Entry, *, show_values: bool = False, with_co
     record = id_of(shape, entry.value)
     for problem in shape.problems(entry.value, show_values=show_values) or [Problem("is not valid")]:
         code = "S128" if isinstance(problem, LimitProblem) else "S102"
-        column = locate(line.raw, problem.pointer) if with_column else 0
+        column = locate(line.raw, problem.pointer) if with_column else int(not problem.pointer)
         yield fault_finding(
             code, problem.message, source.file, source.line, column, record=record, pointer=problem.pointer
         )

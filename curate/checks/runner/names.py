@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from curate.base.record import Record
 
@@ -69,12 +68,3 @@ class WatchedIds:
         """Whether a record with this id may take the name that one with a watched id would have got."""
         # It is asked of every line, so that any end after a dash passes for a number: more than needed does no harm.
         return own_id.rpartition("-")[0] in self.ids
-
-
-class Watched(NamedTuple):
-    """A record with a watched id, as its line has it."""
-
-    record: Record
-    raw: bytes
-    is_changed: bool
-    """Whether its own faults are looked for, and not only what it has to do with others."""

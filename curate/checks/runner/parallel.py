@@ -8,14 +8,14 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from curate.checks.runner.examine import Examiner
-from curate.checks.runner.results import ExaminerSpec, SpanResult
+from curate.checks.runner.examine import examine
+from curate.checks.runner.results import CheckPlan, SpanResult
 from curate.jsonl import JsonFault, Span, spans
 
 _SPAN_BYTES = 8 * 1024 * 1024
 # A process examines some of this in the time that it takes another to start.
 _SMALL_BYTES = 16 * 1024 * 1024
-_examiner: Examiner | None = None
+_plan: CheckPlan | None = None
 
 
 def num_bytes(files: Sequence[Path]) -> int:
@@ -32,22 +32,21 @@ def default_jobs(files: Sequence[Path]) -> int:
     return 1 if num_bytes(files) < _SMALL_BYTES else min(8, len(os.sched_getaffinity(0)))
 
 
-def examine_all(examiner: Examiner, files: Sequence[Path], jobs: int) -> Iterator[tuple[Path, SpanResult]]:
+def examine_all(plan: CheckPlan, files: Sequence[Path], jobs: int) -> Iterator[tuple[Path, SpanResult]]:
     """Examine every file with ``jobs`` processes and yield the results in reading order.
 
     Raises:
         CurateError: E904 when a file is missing or may not be read; E970 when a worker is killed.
     """
     # Spans also bound what one process holds: the sketches of a span are seen and forgotten before the next.
-    spec = examiner.spec
-    tasks = tasks_of(files, spec.root, is_counted=jobs > 1)
+    tasks = tasks_of(files, plan.root, is_counted=jobs > 1)
     if jobs == 1:
-        yield from _in_turn(examiner, tasks)
+        yield from _in_turn(plan, tasks)
         return
     # Most calls are about a small file, and loading this takes as long as checking one.
     from curate.checks.runner.pool import shared_out
 
-    results = shared_out(tasks, _examine, _start, (spec,), jobs)
+    results = shared_out(tasks, _examine, _start, (plan,), jobs)
     with closing(results):
         yield from ((path, result) for (path, _), result in zip(tasks, results, strict=True))
 
@@ -60,12 +59,12 @@ def tasks_of(files: Sequence[Path], root: Path | None, *, is_counted: bool = Tru
     return [(path, span) for path in files for span in _spans(path, root, is_counted=is_counted)]
 
 
-def _in_turn(examiner: Examiner, tasks: Sequence[tuple[Path, Span | None]]) -> Iterator[tuple[Path, SpanResult]]:
+def _in_turn(plan: CheckPlan, tasks: Sequence[tuple[Path, Span | None]]) -> Iterator[tuple[Path, SpanResult]]:
     """Examine spans one after the other, counting lines along."""
     line = 1
     for path, span in tasks:
         line = line if span and span.start else 1
-        result = examiner.examine(path, span and replace(span, first_line=line))
+        result = examine(plan, path, span and replace(span, first_line=line))
         line += result.num_lines
         yield path, result
 
@@ -78,11 +77,11 @@ def _spans(path: Path, root: Path | None, *, is_counted: bool) -> Sequence[Span 
         return [None]
 
 
-def _start(spec: ExaminerSpec) -> None:
-    global _examiner  # noqa: PLW0603  a worker has one, for all its tasks
-    _examiner = Examiner(spec)
+def _start(plan: CheckPlan) -> None:
+    global _plan  # noqa: PLW0603  a worker has one, for all its tasks
+    _plan = plan
 
 
 def _examine(task: tuple[Path, Span | None]) -> SpanResult:
-    assert _examiner is not None
-    return _examiner.examine(*task)
+    assert _plan is not None
+    return examine(_plan, *task)

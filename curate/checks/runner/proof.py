@@ -12,7 +12,7 @@ from functools import cache
 from typing import Literal
 
 from curate.base.record import Finding, Json, Problem, Record, Source
-from curate.checks import Check, Doubt, SharedText, Sketches, TokenLengths, show, texts
+from curate.checks import Check, Doubt, SharedText, Sketches, TokenLengths, texts
 from curate.jsonl import parts_of
 from curate.schema import Shape, load_shape
 from curate.schema.settings import Settings
@@ -76,10 +76,8 @@ def problems(check: Check, example: Json, settings: Settings | None = None) -> l
     if check.on_doubt:
         return list(check.on_doubt(Doubt(**example), chosen))
     assert check.on_dataset
-    running = check.on_dataset(chosen)
-    if records := [record_of(line, number) for number, line in enumerate(example, 1)]:
-        show(running, Sketches.of(records))
-    return [reported.problem for reported in running.finish()]
+    sketches = Sketches.of(record_of(line, number) for number, line in enumerate(example, 1))
+    return [reported.problem for reported in check.on_dataset(sketches, chosen)]
 
 
 def trials(check: Check) -> Iterator[Trial]:
@@ -127,17 +125,17 @@ def firing(check: Check, records: Iterable[Record | Finding], settings: Settings
         Exception: whatever the check ends with.
     """
     # Checks of lengths, pairs and suspect labels need more than records, and fire nowhere.
-    running = check.on_dataset(settings) if check.on_dataset else None
-    firings, num_records, num_unreadable = [], 0, 0
+    sketches, firings, num_records, num_unreadable = Sketches(), [], 0, 0
     for record in records:
         if isinstance(record, Finding):
             num_unreadable += bool(record.line and record.severity == "error")
             continue
         num_records += 1
-        if running:
-            show(running, Sketches.of([record]))
+        if check.on_dataset:
+            sketches.add(record)
         if check.on_record and (problem := next(iter(check.on_record(record, settings)), None)):
             firings.append((record.source.file, record.source.line, problem.message))
-    if running:
-        firings += [(reported.file, reported.line, reported.problem.message) for reported in running.finish()]
+    if check.on_dataset:
+        reports = check.on_dataset(sketches, settings)
+        firings += [(reported.file, reported.line, reported.problem.message) for reported in reports]
     return Firing(num_records, tuple(firings), num_unreadable)

@@ -1,23 +1,27 @@
-"""What an examiner goes by, and what it finds in one span of a file."""
+"""By what lines are checked, and what is found in one span of a file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from curate.base.record import Record
 from curate.checks import Sketches
-from curate.checks.runner.baseline import Baseline, Owed
+from curate.checks.runner.baseline import Baseline
 from curate.checks.runner.changes import LineSet
-from curate.checks.runner.names import Watched, WatchedIds
+from curate.checks.runner.names import WatchedIds
+from curate.checks.runner.select import CheckSelection, select_checks
 from curate.checks.runner.verdict import FindingTally
 from curate.schema import Shape
 from curate.schema.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class ExaminerSpec:
-    """All that an examiner goes by. It can be pickled, and another process makes the same examiner of it.
+@dataclass
+class CheckPlan:
+    """All that a run of checks goes by. It can be pickled.
 
     ``limit`` is how many findings of a severity are retained, ``root`` the folder that links may not lead out of, by
     default that of each file; the globs of ``settings`` are relative to it. What ``baseline`` holds is forgiven; it
@@ -33,7 +37,29 @@ class ExaminerSpec:
     baseline: Baseline | None = None
     changes: Mapping[str, LineSet] | None = None
     watched: WatchedIds | None = None
-    """Records with these ids are not examined, but come with the results; see `Examiner.add_record`."""
+    """Records with these ids are not examined, but come with the results; see `add_record`."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Checks are functions of files that another process reads for itself.
+        return {part.name: getattr(self, part.name) for part in fields(self)}
+
+    @cached_property
+    def selection(self) -> CheckSelection:
+        """The checks that run.
+
+        Raises:
+            CurateError: E902 for unknown checks in the settings.
+        """
+        return select_checks(self.settings)
+
+    @cached_property
+    def needs_sketches(self) -> bool:
+        """Whether some check must know of every record."""
+        return bool(self.selection.sketched_checks)
+
+    def result(self) -> SpanResult:
+        """Return the result of lines in which nothing was found yet."""
+        return SpanResult(FindingTally(self.limit))
 
 
 @dataclass
@@ -41,19 +67,16 @@ class SpanResult:
     """What was found in one span."""
 
     tally: FindingTally
-    sketches: Sketches
-    owed: dict[tuple[str, int], Owed] = field(default_factory=dict)
-    """By code and fingerprint, findings that may be old: the baseline is settled in reading order, after all spans."""
+    sketches: Sketches = field(default_factory=Sketches)
     excused: dict[tuple[str, int], frozenset[str]] = field(default_factory=dict)
     """By file and line, the checks that a record asks to be excused from."""
-    num_spare: int = 0
-    """Findings that wait for the baseline, beyond the first of each content."""
     num_records: int = 0
     num_lines: int = 0
     num_unchanged: int = 0
     num_crlf: int = 0
     first_crlf: int = 0
-    watched: list[Watched] = field(default_factory=list)
-    """The records with watched ids, in reading order, which are not among the others."""
+    watched: list[tuple[Record, bool]] = field(default_factory=list)
+    """The records with watched ids, in reading order, which are not among the others; each with whether its own faults
+    are looked for, and not only what it has to do with others."""
     displacing: list[tuple[int, str]] = field(default_factory=list)
     """Line and id of the records that may take the name that one with a watched id would have got."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from curate.base.console import spelled
 from curate.base.record import CurateError, Severity, is_named
 from curate.checks import Check, discover
 from curate.checks.runner.baseline import UNFORGIVEN
+from curate.checks.runner.shortcuts import Prefilter
 from curate.jsonl import FAULTS, FaultRule
 from curate.schema.settings import CheckSettings, Scope, Settings, Tolerance
 
@@ -77,6 +79,12 @@ class CheckRules:
     severities: dict[str, Severity]
     unwanted: frozenset[str]
     """Codes whose findings are not wanted here; never an error of the strict parser."""
+    settings: Settings
+
+    @cached_property
+    def prefilter(self) -> Prefilter:
+        """Chooses the checks that have to look at a record."""
+        return Prefilter(self.record_checks, self.settings)
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,7 @@ class CheckSelection:
             unwanted |= {code for code, name in self._names.items() if is_named(code, name, scope.ignore)}
         unwanted -= UNREADABLE
         checks = [check for check in self.record_checks if check.code not in unwanted]
-        return CheckRules(checks, severities, frozenset(unwanted))
+        return CheckRules(checks, severities, frozenset(unwanted), self.everywhere.settings)
 
 
 def select_checks(whole: Settings) -> CheckSelection:
@@ -167,7 +175,7 @@ def select_checks(whole: Settings) -> CheckSelection:
         [check for check in chosen if check.on_dataset],
         [check for check in chosen if check.on_lengths],
         [check for check in chosen if check.on_doubt],
-        CheckRules(record_checks, severities, frozenset(names.keys() - UNREADABLE - wanted)),
+        CheckRules(record_checks, severities, frozenset(names.keys() - UNREADABLE - wanted), whole),
         {
             code: tolerance
             for selector, tolerance in settings.tolerance.items()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
 from curate.base.record import Finding, Severity
+from curate.checks.runner.baseline import Baseline
 from curate.schema.settings import Tolerance
 
 
@@ -22,21 +23,40 @@ class FindingTally:
     num_suppressed: int = 0
     forgiven: Counter[str] = field(default_factory=Counter)
     """What a baseline holds, by code."""
+    held: dict[tuple[str, int], deque[Finding]] = field(default_factory=dict)
+    """By code and fingerprint, findings that may be old: a baseline is settled in reading order, after all spans."""
+    num_held: Counter[tuple[str, int]] = field(default_factory=Counter)
 
-    def add(self, finding: Finding) -> None:
-        """Count a finding, and keep it while there is room."""
+    def add(self, finding: Finding, baseline: Baseline | None = None, fingerprint: int = 0) -> None:
+        """Count a finding, and keep it while there is room; one that ``baseline`` holds waits for `settle`."""
+        if baseline is not None and baseline.holds(finding.code, fingerprint):
+            held = self.held.setdefault((finding.code, fingerprint), deque(maxlen=max(1, self.limit)))
+            held.append(finding)
+            self.num_held[finding.code, fingerprint] += 1
+            return
         self.counts[finding.code, finding.severity] += 1
         retained = self.retained[finding.severity]
         if len(retained) < self.limit:
             retained.append(finding)
 
+    def settle(self, baseline: Baseline | None) -> None:
+        """Forgive those that ``baseline`` holds, the first of each content before others, and add what goes beyond."""
+        for (code, fingerprint), number in self.num_held.items() if baseline else ():
+            assert baseline is not None
+            if num_old := baseline.settle(code, fingerprint, number):
+                self.forgiven[code] += num_old
+            findings = self.held[code, fingerprint]
+            num_listed = min(number - num_old, len(findings))
+            for finding in list(findings)[len(findings) - num_listed :]:
+                self.add(finding)
+            if num_more := number - num_old - num_listed:
+                self.count(code, findings[-1].severity, num_more)
+        self.held.clear()
+        self.num_held.clear()
+
     def count(self, code: str, severity: Severity, number: int = 1) -> None:
         """Count findings that need not be kept."""
         self.counts[code, severity] += number
-
-    def is_full(self, severity: Severity) -> bool:
-        """Whether further findings of this severity are only counted."""
-        return len(self.retained[severity]) >= self.limit
 
     def join(self, later: FindingTally) -> None:
         """Add what was found in lines that follow."""
@@ -47,14 +67,9 @@ class FindingTally:
             retained = self.retained[severity]
             retained.extend(islice(findings, max(0, self.limit - len(retained))))
 
-    def worst(self, files: Iterable[str]) -> list[Finding]:
-        """Return at most ``limit`` findings, the worst severities first in line for a place, in reading order.
-
-        Those that are ranked follow in the order of their ranks.
-        """
-        order = {file: index for index, file in enumerate(files)}
-        chosen = [*self.retained["error"], *self.retained["warning"], *self.retained["info"]][: self.limit]
-        return sorted(chosen, key=lambda f: (f.rank, order.get(f.file, -1), f.line, f.column, f.code))
+    def worst(self) -> list[Finding]:
+        """Return at most ``limit`` findings, the worst severities first in line for a place."""
+        return [*self.retained["error"], *self.retained["warning"], *self.retained["info"]][: self.limit]
 
     def by_code(self) -> dict[str, int]:
         """Return the number of findings of each code, in the order of the codes."""
@@ -66,6 +81,12 @@ class FindingTally:
     def of_severity(self, severity: Severity) -> int:
         """Return the number of findings of one severity."""
         return sum(number for (_, level), number in self.counts.items() if level == severity)
+
+
+def reading_order(findings: Iterable[Finding], files: Iterable[str]) -> list[Finding]:
+    """Return ``findings`` in the order of ``files`` and lines; those that are ranked follow, in that of their ranks."""
+    order = {file: number for number, file in enumerate(files)}
+    return sorted(findings, key=lambda f: (f.rank, order.get(f.file, -1), f.line, f.column, f.code))
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from curate.base.storage import write_atomic
 from curate.base.tables import counted
 from curate.checks.runner import (
     Baseline,
+    CheckPlan,
     Engine,
-    ExaminerSpec,
     Verdict,
     baseline_path,
     raw_lines,
@@ -90,7 +90,7 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
         from curate.project.project import open_project
 
         data = open_project(inputs.root, settings=inputs.settings, shape=shape).data
-    spec = ExaminerSpec(
+    plan = CheckPlan(
         shape=shape,
         settings=inputs.settings,
         limit=options.limit,
@@ -101,7 +101,7 @@ def _verdict(options: Options, inputs: Inputs, shape: Shape, engine: Engine) -> 
     is_part = not inputs.is_whole or bool(inputs.name)
     validation = Validation(
         inputs.files,
-        spec,
+        plan,
         data,
         is_part=is_part,
         jobs=options.jobs,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from curate.base.hashing import Indices
 from curate.base.record import CurateError, Finding
 from curate.checks.runner.table import RecordTable
-from curate.checks.runner.verdict import FindingTally
+from curate.checks.runner.verdict import FindingTally, reading_order
 from curate.project.catalog.columns import TEXTS, Values, labelled, labels_column, values_of
 
 # Findings of each severity about lines that are no records; further ones are counted.
@@ -34,7 +34,7 @@ class Base:
             tally.add(finding)
         self.counts = tally.by_code()
         """Findings about lines and files, by code."""
-        self.findings: list[Finding] = tally.worst(table.file_names)
+        self.findings: list[Finding] = reading_order(tally.worst(), table.file_names)
         """The first of them, at most `MOST_FINDINGS` of each severity."""
 
     def __len__(self) -> int:
