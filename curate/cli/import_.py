@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -52,21 +52,15 @@ _MOST_NAMES = 12
 def command(
     files: tuple[Path, ...],
     root: Path,
-    format_name: str,
-    map_text: str,
-    only: tuple[str, ...],
-    to_meta: str,
-    encoding: str,
-    category: str,
-    split: str | None,
     taken: IdChoice,
-    id_prefix: str,
     *,
-    is_update: bool,
     key: str,
+    category: str,
+    is_update: bool,
     drop_gone: bool,
     limit: int,
     dry_run: bool,
+    **options: Any,
 ) -> int:
     """Bring JSON, CSV, Excel, Parquet, Arrow, Markdown, text, packed files and folders of them into a workspace.
 
@@ -96,10 +90,7 @@ def command(
 
     settings, shape = _workspace(root, files)
     paths, answers = part_batches(with_rows(files))
-    asked = reading_of(
-        format_name, map_text, only, to_meta,
-        encoding=encoding, category=category, split=split or "", key=key, id_prefix=id_prefix,
-    )  # fmt: skip
+    asked = reading_of(**options, key=key, category=category)
     if (key or drop_gone) and not is_update:
         raise click.UsageError("--key and --drop-gone go with --update.")
     intakes: list[Intake] = []
@@ -256,7 +247,7 @@ def with_rows(files: Sequence[Path]) -> list[Path]:
     return readable or list(files)
 
 
-def reading_of(format_name: str, map_text: str, only: tuple[str, ...], to_meta: str, **options: str) -> Reading:
+def reading_of(format_name: str, map_text: str, only: tuple[str, ...], to_meta: str, **options: str | None) -> Reading:
     """Return how files are to be read, as the options of a command say; raises E908 for one that says nothing."""
     from curate.formats.import_plan import Reading, parse_only
     from curate.formats.importers.mapping import parse_map
@@ -264,7 +255,7 @@ def reading_of(format_name: str, map_text: str, only: tuple[str, ...], to_meta: 
     names = sorted({name.strip() for name in to_meta.split(",") if name.strip()})
     mapping = parse_map(map_text) if map_text else {}
     reading = Reading(format=format_name, mapping=mapping, only=parse_only(only), to_meta=tuple(names))
-    return reading.model_copy(update=options)
+    return reading.model_copy(update={name: value or "" for name, value in options.items()})
 
 
 def tell(intake: Intake, *, is_dry_run: bool = False, outcome: str = "") -> None:

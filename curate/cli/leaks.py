@@ -18,7 +18,7 @@ from curate.cli._output import print_json, print_lines
 if TYPE_CHECKING:
     from curate.project.plan import ExamLeaks
     from curate.similarity.leaks import Leak
-    from curate.similarity.leaks.reading import Reading
+    from curate.similarity.leaks.reading import RowsRead
 
 _MAX_PAIRS = 20
 
@@ -95,7 +95,7 @@ def _compared(
     project = open_and_tell(roots[0]) if len(roots) == 1 and roots[0].is_dir() else None
     shape, root = (project.shape, project.root) if project else (None, None)
 
-    def read(path: Path, *, is_exam: bool) -> Reading:
+    def read(path: Path, *, is_exam: bool) -> RowsRead:
         reading = read_any(path, shape, mapping=columns, root=root) if is_exam else read_any(path)
         _tell(str(path), reading)
         return reading
@@ -132,7 +132,7 @@ def _compared(
     return compared
 
 
-def _tell(name: str, reading: Reading) -> None:
+def _tell(name: str, reading: RowsRead) -> None:
     unread = f"; {counted(reading.num_unread, 'row')} could not be read" if reading.num_unread else ""
     read = counted(len(reading.records), "record")
     console.talk(f"{console.one_line(name)}: {read}, read as {console.one_line(reading.description, 60)}{unread}")

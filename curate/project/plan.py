@@ -21,7 +21,7 @@ from curate.schema import Shape
 from curate.schema.settings import LeakSettings, Settings, SplitSettings
 from curate.similarity.dedupe import Duplicates
 from curate.similarity.leaks import Exam, Leak, Leaks, compare_once
-from curate.similarity.leaks.reading import Reading, read_any
+from curate.similarity.leaks.reading import RowsRead, read_any
 from curate.similarity.leaks.words import SearchedRecords
 from curate.similarity.split import SplitAssignment, groups_of, merged
 
@@ -44,7 +44,7 @@ class ExamLeaks:
     num_excused: int = 0
     """Pairs that the settings, or their record, do not want to hear of; they are not among ``leaks``."""
     split: Split | None = None
-    reading: Reading | None = None
+    reading: RowsRead | None = None
 
     @property
     def num_errors(self) -> int:
@@ -65,7 +65,7 @@ class LeakJudge:
         return not self._selection.everywhere.unwanted.issuperset(codes)
 
     def compared(
-        self, exam: str, leaks: Leaks, *, split: Split | None = None, reading: Reading | None = None
+        self, exam: str, leaks: Leaks, *, split: Split | None = None, reading: RowsRead | None = None
     ) -> ExamLeaks:
         """Return the pairs of ``leaks`` with what is to be said of them."""
         pairs = [(leak, self._said_of(leak, split)) for leak in leaks.leaks]
@@ -119,7 +119,7 @@ def compare_splits(
     by_split: Mapping[Split, Records],
     settings: LeakSettings,
     judge: LeakJudge,
-    readings: Sequence[Reading] = (),
+    readings: Sequence[RowsRead] = (),
     folder: Path | None = None,
 ) -> list[ExamLeaks]:
     """Compare the test split with all that comes before it, and the validation split with what is trained on.
@@ -155,12 +155,12 @@ def _compare(
     rows: Mapping[Split, Sequence[int]],
     settings: LeakSettings,
     judge: LeakJudge,
-    readings: Sequence[Reading],
+    readings: Sequence[RowsRead],
 ) -> list[ExamLeaks]:
     """Compare ``readings``, whose records are the last of ``search``, and the splits, which are ``rows`` of it."""
     corpus, digest, folder = search
     pool = [*rows["train"]]
-    exams: list[tuple[Exam, str, Split | None, Reading | None]] = []
+    exams: list[tuple[Exam, str, Split | None, RowsRead | None]] = []
     end = len(corpus.records) - sum(len(reading.records) for reading in readings)
     for reading in readings:
         begin, end = end, end + len(reading.records)
@@ -194,7 +194,7 @@ def benchmark_files(data: ProjectData) -> list[Path]:
     return data_files(data.root, globs, "leaks.against")
 
 
-def _benchmarks(data: ProjectData, judge: LeakJudge) -> list[Reading]:
+def _benchmarks(data: ProjectData, judge: LeakJudge) -> list[RowsRead]:
     """Read each benchmark that the settings name, where a check wants to hear of it.
 
     Raises:

@@ -105,7 +105,7 @@ def test_a_long_text_of_the_pool_takes_some_times_its_size() -> None:
         peak(lambda some=some: find_leaks(exam, [asking(some)], LeakSettings())) for some in (text[:size], text)
     )
     # All at once took 45 times its size.
-    assert whole - half < 20 * size
+    assert whole - half < 25 * size
 
 
 @pytest.mark.ci

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from curate.base.console import spelled
 from curate.base.record import SPLITS, CurateError, Json, Kind, Record, Source, content_id
-from curate.formats.import_plan import ImportPlan, plan_import
-from curate.formats.import_plan import Reading as FileReading
+from curate.formats.import_plan import ImportPlan, Reading, plan_import
 from curate.formats.importers import ConvertedRow, Rejected, RowError, SourceRow
 from curate.formats.importers.mapping import guess
 from curate.schema import Shape, load_shape
@@ -20,7 +19,7 @@ _SAMPLE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class RowsRead:
     """The records of a file, how it was understood, and how many of its rows could not be read."""
 
     records: list[Record]
@@ -30,7 +29,7 @@ class Reading:
 
 def read_any(
     path: Path, shape: Shape | None = None, *, mapping: Mapping[str, str] | None = None, root: Path | None = None
-) -> Reading:
+) -> RowsRead:
     """Read ``path`` by the importer that knows its rows, in ``shape`` where they have it, or by ``mapping``.
 
     Within ``root`` files are named relative to it.
@@ -59,19 +58,19 @@ def read_any(
         num_unread += read.count(None)
     if not records:
         raise CurateError("E908 cannot-import", f"{path}: none of its rows could be read as {plan.format_name}")
-    return Reading(records, f"questions in {column!r}" if column else plan.format_name, num_unread)
+    return RowsRead(records, f"questions in {column!r}" if column else plan.format_name, num_unread)
 
 
 def _plan(path: Path, shape: Shape | None, mapping: Mapping[str, str] | None) -> tuple[ImportPlan, str]:
     """Return how the file is read, and the column of its questions where that is all it has."""
     try:
-        return plan_import(path, shape, FileReading(mapping=dict(mapping or {})), is_for_training=False), ""
+        return plan_import(path, shape, Reading(mapping=dict(mapping or {})), is_for_training=False), ""
     except CurateError as unknown:
         if mapping or unknown.number != "E908":
             raise
         # With a mapping nothing is recognised: what is wanted is the way from bytes to rows. Unreadable files fail here
         # with the same error.
-        plan = plan_import(path, shape, FileReading(mapping={"text": "text"}), is_for_training=False)
+        plan = plan_import(path, shape, Reading(mapping={"text": "text"}), is_for_training=False)
         rows = islice((row.value for row in plan.container.rows(path) if isinstance(row, SourceRow)), _SAMPLE)
         column = _question_column(list(rows))
         if not column:
