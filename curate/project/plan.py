@@ -6,21 +6,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 from curate.base.events import Drop
 from curate.base.record import SPLITS, CurateError, Finding, Problem, Record, Severity, Source, Split, is_named
 from curate.checks import DatasetProblem, SharedText, discover
-from curate.checks.runner import num_bytes, select_checks
+from curate.checks.runner import select_checks
 from curate.formats.dataset import Dropped
 from curate.project.data import ProjectData, data_files
 from curate.project.golden import divide, read_golden
 from curate.project.records import Records
-from curate.project.repeats import WorkspaceRepeats, excluded_by, find_repeats, result_folder
+from curate.project.repeats import WorkspaceRepeats, excluded_by, find_repeats
 from curate.schema import Shape
 from curate.schema.settings import LeakSettings, Settings, SplitSettings
 from curate.similarity.dedupe import Duplicates
-from curate.similarity.leaks import Exam, Leak, Leaks, compare_once
+from curate.similarity.leaks import Exam, Leak, Leaks, compare_exams
 from curate.similarity.leaks.reading import RowsRead, read_any
 from curate.similarity.leaks.words import SearchedRecords
 from curate.similarity.split import SplitAssignment, groups_of, merged
@@ -120,7 +119,6 @@ def compare_splits(
     settings: LeakSettings,
     judge: LeakJudge,
     readings: Sequence[RowsRead] = (),
-    folder: Path | None = None,
 ) -> list[ExamLeaks]:
     """Compare the test split with all that comes before it, and the validation split with what is trained on.
 
@@ -135,30 +133,17 @@ def compare_splits(
         records = records.joined(by_split[name]) if name in by_split else records
         rows[name] = range(begin, len(records))
     records = records.joined(Records([*chain.from_iterable(reading.records for reading in readings)]))
-    return _compare(_search(records, folder), rows, settings, judge, readings)
-
-
-class _Search(NamedTuple):
-    """The records of all splits and benchmarks, a digest of what they say, and where results are kept."""
-
-    corpus: SearchedRecords
-    digest: str
-    folder: Path | None
-
-
-def _search(records: Records, folder: Path | None) -> _Search:
-    return _Search(SearchedRecords(records, records.texts), records.digest() if folder else "", folder)
+    return _compare(SearchedRecords(records, records.texts), rows, settings, judge, readings)
 
 
 def _compare(
-    search: _Search,
+    corpus: SearchedRecords,
     rows: Mapping[Split, Sequence[int]],
     settings: LeakSettings,
     judge: LeakJudge,
     readings: Sequence[RowsRead],
 ) -> list[ExamLeaks]:
-    """Compare ``readings``, whose records are the last of ``search``, and the splits, which are ``rows`` of it."""
-    corpus, digest, folder = search
+    """Compare ``readings``, whose records are the last of ``corpus``, and the splits, which are ``rows`` of it."""
     pool = [*rows["train"]]
     exams: list[tuple[Exam, str, Split | None, RowsRead | None]] = []
     end = len(corpus.records) - sum(len(reading.records) for reading in readings)
@@ -170,7 +155,7 @@ def _compare(
         if rows[name] and pool:
             exams.append((Exam(rows[name], len(pool)), name, name, None))
         pool += rows[name]
-    results = compare_once(corpus, pool, [exam for exam, *_ in exams], settings, folder, digest)
+    results = compare_exams(corpus, pool, [exam for exam, *_ in exams], settings)
     return [
         judge.compared(name, leaks, split=split, reading=reading)
         for (_, name, split, reading), leaks in zip(exams, results, strict=True)
@@ -229,7 +214,8 @@ def divide_apart(
     assignment = divide(data.root, rows_of_records, joined, settings, pins, groups)
     readings = _benchmarks(data, judge)
     benchmark_records = chain.from_iterable(reading.records for reading in readings)
-    search = _search(records.joined(Records([*benchmark_records])), result_folder(data.root, num_bytes(data.files())))
+    searched = records.joined(Records([*benchmark_records]))
+    search = SearchedRecords(searched, searched.texts)
     # A record that leaks joins the unit of the record that gives it away, as a repeat would, until no such pair is
     # left; each time the splits are compared anew. Leaks that remain are between records of fixed splits. Mostly the
     # first turn is the last; the benchmarks are compared in it, and else once more at the end.
@@ -302,8 +288,7 @@ def compare_all(
         CurateError: E908 and E964 when a benchmark cannot be read or is not there; E914 when it is outside.
     """
     judge = judge_of(data)
-    folder = result_folder(data.root, num_bytes(data.files()))
-    return compare_splits(by_split, settings or data.settings.leaks, judge, _benchmarks(data, judge), folder)
+    return compare_splits(by_split, settings or data.settings.leaks, judge, _benchmarks(data, judge))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, ValuesView
-from hashlib import sha256
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import Indices
-from curate.base.record import Example, Record, Source, Split, canonical, estimated_tokens
+from curate.base.record import Example, Record, Source, Split, estimated_tokens
 from curate.checks.runner.table import RecordTable
 from curate.project.fold import RecordState
 from curate.schema.view import LineTexts
@@ -197,14 +196,6 @@ class Records(Sequence[Record]):
     def sources(self) -> list[Source]:
         """Return where each stands."""
         return list(map(self.source, range(len(self))))
-
-    def digest(self) -> str:
-        """Return a digest of all that the records say, to the byte, and of their order."""
-        digest = sha256(self._rows.tobytes())
-        for record in self._own:
-            digest.update(canonical([record.id, record.data, [dict(message) for message in record.messages]]) + b"\n")
-        digest.update(canonical(self._table.digests() if self._table is not None else []))
-        return digest.hexdigest()
 
     def corpus(self) -> Corpus:
         """Return the records as `curate.similarity.dedupe` compares them.

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from curate.base.events import Drop
-from curate.base.file_guard import inside
-from curate.base.record import CurateError, Split
-from curate.base.storage import make_cache
-from curate.checks.runner import num_bytes
+from curate.base.record import Split
 from curate.project.data import ProjectData
 from curate.project.golden import frozen_ids
 from curate.project.held_out import read_held_out
@@ -64,20 +59,15 @@ def find_repeats(
     *,
     keep: Keep = "first",
     watch: Watch | None = None,
-    is_cached: bool = True,
 ) -> WorkspaceRepeats:
     """Compare the records of ``workspace``; ``settings`` stand in for its own.
 
     Of repeats the one in the last dataset is kept, of these and of all others one that is held out, else the first or
-    the longest. What is found in large inputs is
-    kept on the disk, unless ``is_cached`` is false.
+    the longest.
 
     Raises:
         CurateError: E910 when two records have the same id; E911 when the last dataset was changed.
     """
-    # The size of the files decides, before anything is read.
-    num = num_bytes(data.files())
-    folder = result_folder(data.root, num if is_cached else 0)
     if data.cache:
         data.read_table(partial(watch, "reading bytes") if watch else None)
     records, wanted = Records.of(data.records()), data.wanted()
@@ -94,7 +84,7 @@ def find_repeats(
     method = method_of(settings or data.settings.dedupe)
     corpus = records.corpus()
     watch = watch or (lambda _stage, _done, _total: None)
-    duplicates = find(corpus, method, folder=folder, watch=watch, order=order, wanted=wanted)
+    duplicates = find(corpus, method, watch=watch, order=order, wanted=wanted)
     return WorkspaceRepeats(records.take(order), duplicates, pins, wanted)
 
 
@@ -102,24 +92,3 @@ def excluded_by(pair: Duplicate) -> Drop:
     """Return why a repeat is left out by rule."""
     how = "repeats" if pair.kind == "exact" else "nearly repeats"
     return Drop(pair.record, f"{how} {pair.keeper}", CODES[pair.kind], pair.keeper, pair.score)
-
-
-# Bytes of input from which what is found is kept on the disk; below, starting anew takes a second.
-CACHED_FROM = 32_000_000
-_FOLDER = ".curate"
-_RESULTS = Path(_FOLDER) / "cache" / "dedupe"
-
-
-def result_folder(root: Path, num_bytes: int) -> Path | None:
-    """Return where what is found in an input of so many bytes is kept in the workspace ``root``; git leaves it out.
-
-    Raises:
-        CurateError: E914 when the folder lies elsewhere: what is old in it is removed.
-    """
-    if num_bytes < CACHED_FROM:
-        return None
-    inside(root, root / _RESULTS)
-    # Where nothing can be written, nothing is kept.
-    with suppress(CurateError):
-        make_cache(root / _FOLDER)
-    return root / _RESULTS

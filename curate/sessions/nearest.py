@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from curate.base.file_guard import inside
 from curate.base.record import CurateError, Json, Record, Source
-from curate.base.storage import make_cache
 from curate.project.records import Records
 from curate.schema import Shape
 from curate.schema.view import PART_JOINT, at, texts_of
@@ -20,16 +16,12 @@ from curate.similarity.dedupe.corpus import Corpus, gather
 from curate.similarity.dedupe.nearest import Neighbour, ShingleIndex, neighbours
 from curate.similarity.dedupe.results import method_of
 from curate.similarity.dedupe.shingles import Cut, Field
-from curate.similarity.result_cache import cached
 
 if TYPE_CHECKING:
-    from curate.checks.runner.table import RecordTable
     from curate.project.catalog import Catalog
     from curate.project.project import Project
     from curate.similarity.dedupe.semantic import Encoder
 
-_CACHE = Path(".curate") / "cache" / "nearest"
-_CACHE_FROM = 5_000  # Records from which the index is kept on the disk; below, making it anew takes a moment.
 _CANDIDATES = 24
 _LONGEST = 200_000  # Characters of a record that are compared by meaning.
 
@@ -53,7 +45,7 @@ class Nearest:
         return self._method.threshold
 
     def prepare(self) -> None:
-        """Make the index of what the record files say, or read it from the cache; E914, and E974 for changed files."""
+        """Make the index of what the record files say; E974 for changed files."""
         with self._lock:
             self._prepare()
 
@@ -81,7 +73,8 @@ class Nearest:
         if self._index is None or self._catalog is not self._project.catalog:
             self._catalog = self._project.catalog
             self._fresh, self._fresh_index, self._num_followed = {}, None, 0
-            self._index = self._cached_index(self._catalog.base.table)
+            table = self._catalog.base.table
+            self._index = self._index_of(Records([], table, np.arange(len(table))).corpus())
 
     def _candidates(self, text: Corpus, field: Field) -> list[str]:
         assert self._index is not None, "it was prepared"
@@ -111,18 +104,6 @@ class Nearest:
         for name in touched:
             self._fresh_index = None
             self._fresh[name] = self._standing(name) or Record(name, "instruction", Source("", 0), {})
-
-    def _cached_index(self, table: RecordTable) -> ShingleIndex:
-        root, folder = self._project.root, None
-        if len(table) >= _CACHE_FROM:
-            inside(root, root / _CACHE)
-            make_cache(root / ".curate")
-            folder = root / _CACHE
-
-        def make() -> dict[str, NDArray[Any]]:
-            return self._index_of(Records([], table, np.arange(len(table))).corpus())._asdict()
-
-        return ShingleIndex(**cached(folder, "nearest", (table.stamps, self._method), make))
 
     def _index_of(self, corpus: Corpus) -> ShingleIndex:
         return ShingleIndex.of(corpus.spans("record"), corpus.keys("record"), self._method)

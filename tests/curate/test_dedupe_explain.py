@@ -129,7 +129,7 @@ def test_values_are_hidden_but_where_they_are_asked_for(tmp_path):
 
 def test_a_line_that_is_gone_meanwhile_does_not_end_the_call(family, tmp_path):
     other = written(tmp_path / "other.jsonl", [("x", "where is it", "here"), ("y", "where is it", "there")])
-    compared = compare_files([family, other], DedupeSettings(), lambda *_: None, is_cached=False)
+    compared = compare_files([family, other], DedupeSettings(), lambda *_: None)
     whole = "\n".join(report.explained(compared, 0, str))
     family.write_text("{}\n", encoding="utf-8")
     changed = "\n".join(report.explained(compared, 0, str))

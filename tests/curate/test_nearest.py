@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -133,24 +132,11 @@ def test_an_empty_workspace_has_no_nearest(make_workspace: Any, hold: Any) -> No
     assert Nearest(hold(make_workspace(lines=[]))).find({"instruction": "a b c d", "output": "e"}) == []
 
 
-def test_the_index_is_kept_and_made_anew_when_the_files_change(
-    make_workspace: Any, hold: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(nearest, "_CACHE_FROM", 1)
+def test_the_index_is_made_anew_when_the_files_change(make_workspace: Any, hold: Any) -> None:
     workspace = make_workspace(lines=lines(40))
-    Nearest(hold(workspace)).prepare()
-    kept: Path = workspace.root / ".curate" / "cache" / "nearest"
-    assert len(list(kept.glob("nearest-*"))) == 1
-    again = Nearest(hold(workspace))
-    again.prepare()
-    assert len(list(kept.glob("nearest-*"))) == 1
-    assert again.find(lines(40)[7])[0].id == "r007"
-    (workspace.root / "data" / "b.jsonl").write_text('{"id": "x", "instruction": "a b c d", "output": "e"}\n')
-    changed = Nearest(hold(workspace))
-    assert changed.find({"instruction": "a b c d", "output": "e"})[0].id == "x"
-    for path in kept.glob("nearest-*"):
-        path.write_bytes(b"damaged")
     assert Nearest(hold(workspace)).find(lines(40)[7])[0].id == "r007"
+    (workspace.root / "data" / "b.jsonl").write_text('{"id": "x", "instruction": "a b c d", "output": "e"}\n')
+    assert Nearest(hold(workspace)).find({"instruction": "a b c d", "output": "e"})[0].id == "x"
 
 
 def test_what_is_added_or_edited_is_found_by_its_meaning(make_workspace: Any, hold: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -38,12 +37,11 @@ def read_parts(
     """
     assert shape.view is not None
     reader = Reader(path, name=file_name(path, root), span=span, root=root)
-    frames, digest, is_clean = [pl.DataFrame(schema=SCHEMA)], sha256(), True
+    frames, is_clean = [pl.DataFrame(schema=SCHEMA)], True
     for item in reader.blocks():
         if isinstance(item, Finding):
             is_clean = False
             continue
-        digest.update(item.whole)
         records: LineValues = []
         places: list[tuple[int, int, int]] = []
         for line in reader.lines_in(item):
@@ -57,7 +55,7 @@ def read_parts(
             frames.append(columns_of(read_block(shape.view, records), *np.array(places, np.int64).T))
         if values is not None:
             values += records
-    about = FileSummary(reader.num_lines, is_clean and not reader.num_crlf, digest.hexdigest())
+    about = FileSummary(reader.num_lines, is_clean and not reader.num_crlf)
     return pl.concat(frames), about
 
 

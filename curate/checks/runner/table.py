@@ -126,10 +126,6 @@ class RecordTable:
             yield flat(frame)
         self._require_current(number)
 
-    def digests(self) -> list[tuple[str, int]]:
-        """Return a digest of what the lines of each file say, and its number of records."""
-        return [(of_file.about.digest, len(of_file.frame)) for _, of_file in self._files]
-
     @property
     def num_unread(self) -> int:
         """Lines that are no records."""

@@ -42,9 +42,6 @@ from curate.cli._options import by_option, engine_options, format_option, paths_
 @by_option
 @engine_options
 @click.option("--progress/--no-progress", default=None, help="Say how far it is; by default on a terminal.")
-@click.option(
-    "--cache/--no-cache", default=True, help="Keep what is found in large inputs for the next call; daft keeps nothing."
-)
 def command(**given: Any) -> int:
     """Find records of a workspace, or of record files, that repeat one another.
 

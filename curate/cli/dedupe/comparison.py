@@ -10,18 +10,14 @@ from pathlib import Path
 
 import click
 import numpy as np
-from platformdirs import user_cache_path
 
 from curate.base.record import CurateError, Record, Source
-from curate.checks.runner import num_bytes
-from curate.checks.runner.column_cache import ColumnCache, cache_in
 from curate.checks.runner.table import RecordTable, read_table
-from curate.project.data import FILES_CHANGED, ProjectData, column_cache
+from curate.project.data import FILES_CHANGED, ProjectData
 from curate.project.loose import loose_shape, tell_of_lines
 from curate.project.records import Records
-from curate.project.repeats import CACHED_FROM, find_repeats, result_folder
-from curate.schema import Shape
-from curate.schema.settings import FILE_NAME, DedupeSettings, root_of
+from curate.project.repeats import find_repeats
+from curate.schema.settings import FILE_NAME, DedupeSettings
 from curate.similarity.dedupe import Duplicates, Keep, Watch, find, method_of
 
 
@@ -69,29 +65,22 @@ def _read_if_there(records: Records, number: int, name: str) -> Record:
         return Record(name, "instruction", records.source(number), {})
 
 
-def compare_workspace(
-    data: ProjectData, settings: DedupeSettings, keep: Keep, watch: Watch, *, is_cached: bool
-) -> ComparedRecords:
+def compare_workspace(data: ProjectData, settings: DedupeSettings, keep: Keep, watch: Watch) -> ComparedRecords:
     """Compare the records of a workspace."""
-    repeats = find_repeats(data, settings, keep=keep, watch=watch, is_cached=is_cached)
+    repeats = find_repeats(data, settings, keep=keep, watch=watch)
     return ComparedRecords(
         repeats.duplicates, repeats.records, str, data.lines.table.remarks if data.lines.table else ()
     )
 
 
-def compare_files(files: list[Path], settings: DedupeSettings, watch: Watch, *, is_cached: bool) -> ComparedRecords:
-    """Compare the records of files that belong to no workspace.
-
-    What was read and found is kept in the workspace that the first file is in, else for the user.
-    """
-    shape, num = loose_shape(files), num_bytes(files)
-    cache, folder = _caches_for(files[0], shape, num) if is_cached and num >= CACHED_FROM else (None, None)
-    table = read_table(files, shape, cache, on_progress=partial(watch, "reading bytes"))
+def compare_files(files: list[Path], settings: DedupeSettings, watch: Watch) -> ComparedRecords:
+    """Compare the records of files that belong to no workspace; nothing of them is kept."""
+    table = read_table(files, loose_shape(files), None, on_progress=partial(watch, "reading bytes"))
     num_findings = len(table.findings())
     records = _all_of(table)
-    duplicates = find(records.corpus(), method_of(settings), folder=folder, watch=watch)
+    duplicates = find(records.corpus(), method_of(settings), watch=watch)
     tell_of_lines(num_findings)
-    return ComparedRecords(duplicates, records, str, table.remarks)
+    return ComparedRecords(duplicates, records)
 
 
 @contextmanager
@@ -127,11 +116,3 @@ def _shards(paths: Sequence[Path]) -> list[Path]:
             )
         files += shards_in(path) if path.is_dir() else [path]
     return list(dict.fromkeys(files))
-
-
-def _caches_for(path: Path, shape: Shape, num: int) -> tuple[ColumnCache | None, Path | None]:
-    """Return where the columns of ``num`` bytes of records, and what is found in them, are kept."""
-    if root := root_of(path.resolve()):
-        return column_cache(root, shape), result_folder(root, num)
-    folder = user_cache_path("pairsmith")
-    return cache_in(folder, shape), folder / "dedupe"

@@ -57,7 +57,6 @@ class DedupeOptions:
     engine: str
     ray_address: str
     progress: bool | None
-    cache: bool
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -145,9 +144,9 @@ def _run_here(options: DedupeOptions, progress: Progress) -> None:
     refuse_if((encoder is None and options.semantic_threshold is not None, "--semantic-threshold is for an --encoder"))
     if project:
         order: Keep = "longest" if options.keep == "keep-longest" else "first"
-        compared = compare_workspace(project.data, settings, order, progress, is_cached=options.cache)
+        compared = compare_workspace(project.data, settings, order, progress)
     else:
-        compared = compare_files(list(options.paths), settings, progress, is_cached=options.cache)
+        compared = compare_files(list(options.paths), settings, progress)
     progress.close()
     for remark in compared.remarks:
         console.talk(f"warning: {console.one_line(remark)}")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -39,7 +38,6 @@ from curate.similarity.dedupe.results import (
     method_of,
 )
 from curate.similarity.dedupe.shingles import FIELDS, Cut, Field, Starmap, distinct, ends_of, is_head, ranges, templates
-from curate.similarity.result_cache import cached
 
 # A passage in more different prompts than this is a template.
 MAX_PROMPTS = 5
@@ -52,25 +50,17 @@ def find(
     method: Method,
     *,
     starmap: Starmap = itertools.starmap,
-    folder: Path | None = None,
     watch: Watch = lambda _stage, _done, _total: None,
     order: Indices | None = None,
     wanted: Collection[str] = (),
 ) -> Duplicates:
-    """Compare the records of ``corpus``, or read from ``folder`` what an earlier call has found in the same contents.
+    """Compare the records of ``corpus``.
 
     ``order`` has their rows, the most preferred first (None: as they come). ``wanted`` records never go. ``starmap``
     runs the work on many blocks elsewhere.
     """
-    columns = corpus.columns
-    about = (method, columns.exact, columns.whole)
-    return _resolve(
-        corpus.ids,
-        method,
-        cached(folder, "duplicates", about, lambda: _compare(corpus, method, starmap, watch)),
-        np.arange(len(corpus)) if order is None else order,
-        wanted,
-    )
+    found = _compare(corpus, method, starmap, watch)
+    return _resolve(corpus.ids, method, found, np.arange(len(corpus)) if order is None else order, wanted)
 
 
 def _compare(corpus: Corpus, method: Method, starmap: Starmap, watch: Watch) -> dict[str, NDArray[Any]]:

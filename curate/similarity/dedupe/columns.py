@@ -11,7 +11,7 @@ from curate.base.hashing import Hashes, Indices
 from curate.similarity.dedupe.blocks import RecordBlock
 
 # Raised whenever the same lines would give other columns.
-VERSION = 10
+VERSION = 11
 KEYS = [f"key{number}" for number in range(10)]
 """As `Keys` has them, one beside the other."""
 BOUNDS = [f"bound{number}" for number in range(5)]

@@ -9,18 +9,14 @@ instruction does not drown what matters; and every suspected pair is compared wo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, replace
-from typing import TYPE_CHECKING, Any
-
-import orjson
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from curate.base.record import Record
 from curate.schema.settings import LeakSettings
 from curate.similarity.leaks.results import LEVELS, Exam, Leak, Leaks, Level, Overlap
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from curate.similarity.leaks.evidence import Evidence
     from curate.similarity.leaks.words import SearchedRecords
 
@@ -94,52 +90,8 @@ def _leaks(
     return Leaks(leaks, len(exam.rows), exam.num_pool, evidence.num_templates)
 
 
-def compare_once(
-    corpus: SearchedRecords,
-    pool: Sequence[int],
-    exams: Sequence[Exam],
-    settings: LeakSettings,
-    folder: Path | None,
-    digest: str,
-) -> list[Leaks]:
-    """Return what `compare_exams` does, from ``folder`` where an earlier call has compared the same.
-
-    ``digest`` is one of all that the records of ``corpus`` say, to the byte: where lines end has a say as well.
-    """
-    # Both need numpy.
-    import numpy as np
-
-    from curate.similarity.result_cache import cached
-
-    def make() -> dict[str, Any]:
-        results = [
-            (found.num_exam, found.num_pool, found.num_templates, list(map(_stored, found.leaks)))
-            for found in compare_exams(corpus, pool, exams, settings)
-        ]
-        return {"results": np.frombuffer(orjson.dumps(results), np.uint8)}
-
-    rows = [np.array(some, np.int64) for some in (pool, *(exam.rows for exam in exams))]
-    about = (settings, [exam.num_pool for exam in exams], digest, *rows)
-    return [
-        Leaks([_restored(corpus.records, leak) for leak in leaks], num_exam, num_pool, num_templates)
-        for num_exam, num_pool, num_templates, leaks in orjson.loads(
-            cached(folder, "leaks", about, make)["results"].tobytes()
-        )
-    ]
-
-
 def _leak(records: Sequence[Record], rows: tuple[int, int], overlaps: Sequence[Overlap]) -> Leak:
     return Leak(records[rows[0]], records[rows[1]], tuple(overlaps), rows=rows)
-
-
-def _stored(leak: Leak) -> list[Any]:
-    return [list(map(int, leak.rows)), list(map(astuple, leak.overlaps)), list(map(_stored, leak.also))]
-
-
-def _restored(records: Sequence[Record], stored: list[Any]) -> Leak:
-    rows, overlaps, also = stored
-    leak = _leak(records, (rows[0], rows[1]), [Overlap(*overlap) for overlap in overlaps])
-    return replace(leak, also=tuple(_restored(records, other) for other in also))
 
 
 def _order(overlap: Overlap) -> tuple[int, int, float]:
