@@ -84,15 +84,6 @@ class Sketches:
         for column in fields(self):
             getattr(self, column.name).extend(getattr(later, column.name))
 
-    def in_order(self) -> Sketches:
-        """Return the sketches of one file in the order of their lines."""
-        rows = sorted(range(len(self)), key=self.lines.__getitem__)
-        ordered = Sketches()
-        for column in fields(self):
-            values = getattr(self, column.name)
-            getattr(ordered, column.name).extend(values[row] for row in rows)
-        return ordered
-
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -8,32 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from curate.base.events import Assign, Drop, Edit, Label
-from curate.checks.runner.names import UniqueNames, WatchedIds
 from curate.project.data import load_data
 from curate.project.journal import JournalWriter
 from tests.curate.called import call
 from tests.curate.deciding import decide
-
-IDS = ["a", "a-2", "a-2-2", "a-3", "b", "b-02", "c", "c-1", "d-7", "", "-2"]
-
-
-@given(st.lists(st.sampled_from(IDS), max_size=20), st.sets(st.sampled_from([*IDS, "a-4", "b-2", "d-7-2", "x"])))
-def test_whose_names_matter_is_named_by_the_watched_ids_alone(ids, names):
-    everyone = UniqueNames()
-    expected = {place: name for place, own_id in enumerate(ids) if (name := everyone.name(own_id)) in names}
-    watched, some = WatchedIds.of(names), UniqueNames()
-    found = {
-        place: name
-        for place, own_id in enumerate(ids)
-        if own_id in watched.ids or watched.can_displace(own_id)
-        if (name := some.name(own_id)) in names
-    }
-    assert found == expected
-    assert all(ids[place] in watched.ids for place in expected)
 
 
 def made(folder: Path, files: dict[str, list[dict[str, object]]], settings: str = "") -> Path:

@@ -48,12 +48,9 @@ def examine(plan: CheckPlan, path: Path, span: Span | None = None) -> SpanResult
             result.num_records += 1
         else:
             record = plan.shape.record(value, Source(reader.name, line[0]))
-            if plan.watched and record.id in plan.watched.ids:
-                result.watched.append((record, is_changed))
-                continue
-            if plan.watched and plan.watched.can_displace(record.id):
-                result.displacing.append((record.source.line, record.id))
-            add_record(plan, result, record, file, is_changed=is_changed)
+            now = plan.decided.record(str(path), record)
+            if now is not None:
+                add_record(plan, result, now, file, is_changed=is_changed or now is not record)
     result.num_lines = reader.num_lines
     if changed:
         result.num_crlf, result.first_crlf = reader.num_crlf, reader.first_crlf
@@ -63,7 +60,7 @@ def examine(plan: CheckPlan, path: Path, span: Span | None = None) -> SpanResult
 def add_record(plan: CheckPlan, result: SpanResult, record: Record, file: str, *, is_changed: bool = True) -> None:
     """Add to ``result`` a record and what is wrong with it; ``file`` names its file within the workspace.
 
-    Unless ``is_changed``, its own faults are not looked for. The sketches have to be sorted when all are added.
+    Unless ``is_changed``, its own faults are not looked for.
     """
     result.num_records += 1
     excused = plan.shape.ignored(record.data)

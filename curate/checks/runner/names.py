@@ -1,15 +1,11 @@
-"""What records are called where ids repeat, and which of them have a name that a decision may be on."""
+"""What records are called where ids repeat."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from curate.base.record import Record
-
-# The number that an id gets where it repeats.
-_NUMBERED = re.compile(r"-(?:[2-9]|[1-9][0-9]+)\Z")
 
 
 class UniqueNames:
@@ -41,30 +37,3 @@ class UniqueNames:
 def with_unique_ids(records: Iterable[Record]) -> Iterator[Record]:
     """Yield records under names of their own, as `UniqueNames` gives them."""
     return map(UniqueNames().rename, records)
-
-
-# A name depends on the records before it, which a worker that examines a part of a file does not know. So spans are
-# examined wherever there is room, and the few records whose names matter, because a decision may be on them, come back
-# to the process that reads all spans in order.
-
-
-@dataclass(frozen=True, slots=True)
-class WatchedIds:
-    """The ids of records on which a decision may be. It can be pickled."""
-
-    ids: frozenset[str]
-
-    @classmethod
-    def of(cls, names: Iterable[str]) -> WatchedIds:
-        """Return the ids that records of these ``names`` can have: the name itself, or that without its number."""
-        ids: set[str] = set()
-        stems = set(names)
-        while stems - ids:
-            ids |= stems
-            stems = {_NUMBERED.sub("", name) for name in stems}
-        return cls(frozenset(ids))
-
-    def can_displace(self, own_id: str) -> bool:
-        """Whether a record with this id may take the name that one with a watched id would have got."""
-        # It is asked of every line, so that any end after a dash passes for a number: more than needed does no harm.
-        return own_id.rpartition("-")[0] in self.ids

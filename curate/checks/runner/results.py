@@ -12,11 +12,26 @@ from curate.base.record import Record
 from curate.checks import Sketches
 from curate.checks.runner.baseline import Baseline
 from curate.checks.runner.changes import LineSet
-from curate.checks.runner.names import WatchedIds
 from curate.checks.runner.select import CheckSelection, select_checks
 from curate.checks.runner.verdict import FindingTally
 from curate.schema import Shape
 from curate.schema.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class DecidedRecords:
+    """What decisions make of records that stand in files. It can be pickled."""
+
+    lines: Mapping[str, Mapping[int, Record | None]] = field(default_factory=dict)
+    """By path and line, the record as decided; None where it is left out."""
+    dropped: frozenset[str] = frozenset()
+    """The ids of records that are left out of files which are not in ``lines``."""
+
+    def record(self, path: str, record: Record) -> Record | None:
+        """Return ``record``, read from a file, as decided; None where it is left out."""
+        if path in self.lines:
+            return self.lines[path].get(record.source.line, record)
+        return None if record.id in self.dropped else record
 
 
 @dataclass
@@ -36,8 +51,7 @@ class CheckPlan:
     show_values: bool = False
     baseline: Baseline | None = None
     changes: Mapping[str, LineSet] | None = None
-    watched: WatchedIds | None = None
-    """Records with these ids are not examined, but come with the results; see `add_record`."""
+    decided: DecidedRecords = field(default_factory=DecidedRecords)
 
     def __getstate__(self) -> dict[str, Any]:
         # Checks are functions of files that another process reads for itself.
@@ -75,8 +89,3 @@ class SpanResult:
     num_unchanged: int = 0
     num_crlf: int = 0
     first_crlf: int = 0
-    watched: list[tuple[Record, bool]] = field(default_factory=list)
-    """The records with watched ids, in reading order, which are not among the others; each with whether its own faults
-    are looked for, and not only what it has to do with others."""
-    displacing: list[tuple[int, str]] = field(default_factory=list)
-    """Line and id of the records that may take the name that one with a watched id would have got."""
