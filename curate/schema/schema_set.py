@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from itertools import chain, count
 from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 
@@ -52,7 +51,6 @@ _KNOWN = _SAME_VALUE | _INNER_SINGLE | _INNER_LIST | _INNER_MAP | _DEFINITIONS |
 _DIALECTS = {
     f"json-schema.org/{name}/schema" for name in ("draft/2020-12", "draft/2019-09", "draft-07", "draft-06", "draft-04")
 }
-_OLD_DIALECTS = ("draft-04", "draft-06", "draft-07")
 
 
 # A reference reaches this schema itself, or a file inside the project. What is fetched from elsewhere could change,
@@ -61,9 +59,11 @@ _OLD_DIALECTS = ("draft-04", "draft-06", "draft-07")
 
 @dataclass
 class SchemaSet:
-    """The documents of one schema by URI, and what is odd about them."""
+    """A schema with all documents that it refers to, by URI, and what is odd about them."""
 
     root: Path
+    uri: str
+    schema: Json = None
     documents: dict[str, Json] = field(default_factory=dict)
     warnings: list[Finding] = field(default_factory=list)
     by_uri: dict[str, Json] = field(default_factory=dict)
@@ -94,27 +94,27 @@ def subschemas(schema: dict[str, Json]) -> Iterator[tuple[Steps, Json, bool]]:
             yield (keyword,), value, is_same
 
 
-def read_schema_set(path: Path, root: Path) -> tuple[Json, str, SchemaSet]:
-    """Read a schema file and every file that it refers to; return the schema, its URI, and the project.
+def read_schema_set(path: Path, root: Path) -> SchemaSet:
+    """Read a schema file and every file that it refers to.
 
     Raises:
         CurateError: E903 when a document is not strict JSON, not a schema of a known draft, refers to something outside
             ``root``, or loops without looking deeper into the value. E904 when the file is missing.
     """
-    schema_set = SchemaSet(root.resolve())
-    uri = _uri_of(schema_set, path)
+    root = root.resolve()
+    uri = _uri_of(root, path)
     if uri is None:
-        hint = f"The project is {schema_set.root}."
-        raise bad_schema(path, "path-traversal", "the schema lies outside the project", hint)
-    schema = _read(schema_set, path, uri)
+        raise bad_schema(path, "path-traversal", "the schema lies outside the project", f"The project is {root}.")
+    schema_set = SchemaSet(root, uri)
+    schema_set.schema = _read(schema_set, path, uri)
     # Following a reference may add others at the end.
     for reference in schema_set.references:
         _follow(schema_set, *reference)
-    schema_set.depth = _affordable_depth(schema_set, schema, _in_order(schema_set, path))
+    schema_set.depth = _affordable_depth(schema_set, _in_order(schema_set, path))
     if schema_set.depth < _LEAST_DEPTH:
         message = "its references and choices multiply to too much work for one value"
         raise bad_schema(path, "schema-cost", message, "Name each definition once where it is needed.")
-    return schema, uri, schema_set
+    return schema_set
 
 
 # What is wrong with a schema that is JSON for everybody else.
@@ -202,7 +202,7 @@ def _follow(schema_set: SchemaSet, owner: Path, steps: Steps, base: str, referen
     path = owner.parent / unquote(urldefrag(reference).url)
     if "\0" in str(path) or len(str(path)) > _MAX_PATH:
         raise bad_schema(owner, "missing-ref", f"{where} refers to {quoted!r}, which is no path")
-    uri = _uri_of(schema_set, path)
+    uri = _uri_of(schema_set.root, path)
     if uri is None or urldefrag(uri).url != target:
         raise bad_schema(owner, "path-traversal", f"{where} refers to {quoted!r}, which lies outside the project")
     if not path.is_file():
@@ -250,8 +250,8 @@ def _parts(node: dict[str, Json]) -> Iterator[tuple[str, dict[str, Json]]]:
             yield (str(steps[1]) if steps[0] in _INNER_MAP - {"patternProperties"} else "*"), part
 
 
-def _affordable_depth(schema_set: SchemaSet, root: Json, order: Sequence[_Node]) -> int:
-    """Return how many levels of a value ``root`` can be asked about within `_MOST_PATHS`, at most `MAX_DEPTH`.
+def _affordable_depth(schema_set: SchemaSet, order: Sequence[_Node]) -> int:
+    """Return how many levels of a value the schema can be asked about within `_MOST_PATHS`, at most `MAX_DEPTH`.
 
     ``order`` has every schema after those that look at the same value.
     """
@@ -271,7 +271,7 @@ def _affordable_depth(schema_set: SchemaSet, root: Json, order: Sequence[_Node])
             name: by_key.pop("") + by_key.pop("*", 0) + max(by_key.values(), default=0)
             for name, by_key in ((name, Counter(ways[name])) for name in ways)
         }
-        if deeper.get(id(root), 0) > _MOST_PATHS:
+        if deeper.get(id(schema_set.schema), 0) > _MOST_PATHS:
             return depth - 1
         # A schema that ends looks no deeper.
         if deeper == paths:
@@ -307,15 +307,15 @@ def resolve(schema_set: SchemaSet, base: str, reference: str) -> Json:
     return at(schema_set.by_uri.get(document), parts_of(unquote(fragment)))
 
 
-def _uri_of(schema_set: SchemaSet, path: Path) -> str | None:
+def _uri_of(root: Path, path: Path) -> str | None:
     """Return the URI of a file inside the project, None for one outside. It names no folder of the machine."""
     try:
         resolved = path.resolve()
     except RuntimeError as error:
         raise CurateError("E904 no-such-file", f"{one_line(str(path))} is a link that leads to itself") from error
-    if not resolved.is_relative_to(schema_set.root):
+    if not resolved.is_relative_to(root):
         return None
-    return BASE + quote(resolved.relative_to(schema_set.root).as_posix())
+    return BASE + quote(resolved.relative_to(root).as_posix())
 
 
 def _is_dialect(uri: str) -> bool:
@@ -340,30 +340,17 @@ def bundled(path: Path, root: Path) -> Json:
     # A schema that refers to itself only is returned as it is. Else each document gets the URI that references resolve
     # to as its ``$id`` (a compound schema document: JSON Schema 2020-12 core, section 9.3), which names no folder of
     # the machine.
-    schema, uri, schema_set = read_schema_set(path, root)
+    schema_set = read_schema_set(path, root)
+    schema = schema_set.schema
     if len(schema_set.documents) == 1 or not isinstance(schema, dict):
         return schema
-    is_old = any(name in str(schema.get("$schema", "")) for name in _OLD_DIALECTS)
-    keyword = "definitions" if is_old else "$defs"
-    parts = dict(schema.get(keyword, {}))
-    for other, document in schema_set.documents.items():
-        if other != uri:
-            parts[_free_name(other, parts)] = _named(path, other, document, is_old=is_old)
-    return {**_named(path, uri, schema, is_old=is_old), keyword: parts}
-
-
-def _named(path: Path, uri: str, document: Json, *, is_old: bool) -> Json:
-    if not isinstance(document, dict):
+    dialect = str(schema.get("$schema", ""))
+    keyword, id_key = "definitions" if "/draft-0" in dialect else "$defs", "id" if "draft-04" in dialect else "$id"
+    parts: dict[str, _Node] = {}
+    for name, document in schema_set.documents.items():
         # A schema that is true or false has no place for a name.
-        document = {} if document else {"not": {}}
-    if "$id" in document or (is_old and "id" in document):
-        raise bad_schema(path, "schema-id", f"{uri.removeprefix('file:///')} names itself by $id", "Leave the $id out.")
-    if is_old and "draft-04" in str(document.get("$schema", "")):
-        return {"id": uri, **document}
-    return {"$id": uri, **document}
-
-
-def _free_name(uri: str, taken: dict[str, Json]) -> str:
-    name = uri.rsplit("/", 1)[-1]
-    names = chain([name], (f"{name}-{number}" for number in count(2)))
-    return next(free for free in names if free not in taken)
+        named = document if isinstance(document, dict) else {} if document else {"not": {}}
+        if not named.keys().isdisjoint(("$id", "id")):
+            raise bad_schema(path, "schema-id", f"{name.removeprefix(BASE)} names itself by $id", "Leave the $id out.")
+        parts[name] = {id_key: name, **named}
+    return {**parts.pop(schema_set.uri), keyword: {**schema.get(keyword, {}), **parts}}

@@ -15,10 +15,9 @@ import orjson
 from curate.base.console import one_line
 from curate.base.record import CurateError, Finding, Json, Kind, Problem, Record, Source, canonical, normalised
 from curate.base.resources import shipped
-from curate.jsonl import parts_of
 from curate.schema.schema_set import MAX_DEPTH, SchemaSet, bad_schema, depth_of, read_schema_set
-from curate.schema.view import SINGLE_FIELDS, View, at, conventional_view, text_of, without_reasoning
-from curate.schema.words import LimitProblem, SchemaSource, problems_of
+from curate.schema.view import SINGLE_FIELDS, View, conventional_view, text_of, without_reasoning
+from curate.schema.words import MASK, LimitProblem, problems_of
 
 _SUFFIX = ".schema.json"
 # Steps back in one pattern, after which the engine gives up: nested repeats would take minutes.
@@ -72,36 +71,10 @@ class Shape:
         """
         if not self._is_affordable(value):
             return [LimitProblem("is nested too deep for a schema that branches this often")]
-        source = SchemaSource(self.schema, self._known_keys)
-        problems = problems_of(list(self._validator.iter_errors(value)), source, show_values=show_values)
+        errors = list(self._validator.iter_errors(value))
+        problems = problems_of(errors, self.schema_set, show_values=show_values)
         problems = problems or list(self._misfits(value))
         return sorted(dict.fromkeys(problems), key=lambda problem: problem.pointer)
-
-    def _known_keys(self, path: list[str | int]) -> list[str]:
-        """Return the property names that the schema may know at a path, found without deciding between alternatives."""
-        nodes = [self.schema]
-        for part in path:
-            nodes = [inner for node in nodes for inner in self._step(node, str(part))]
-        return sorted({key for node in nodes for plain in self._plain(node) for key in plain.get("properties", {})})
-
-    def _step(self, node: Json, part: str) -> Iterator[Json]:
-        for plain in self._plain(node):
-            if part in plain.get("properties", {}):
-                yield plain["properties"][part]
-            elif part.isdecimal() and isinstance(plain.get("items"), dict):
-                yield plain["items"]
-
-    def _plain(self, node: Json, depth: int = 0) -> Iterator[dict[str, Json]]:
-        """Yield a schema and those that it refers to or joins, as far as local references go."""
-        if not isinstance(node, dict) or depth > 8:
-            return
-        yield node
-        reference = node.get("$ref", "")
-        if reference.startswith("#/"):
-            yield from self._plain(at(self.schema, parts_of(reference[1:])), depth + 1)
-        for keyword in ("allOf", "anyOf", "oneOf"):
-            for part in node.get(keyword, ()):
-                yield from self._plain(part, depth + 1)
 
     def _misfits(self, value: Json) -> Iterator[Problem]:
         if self.is_own and self.view and isinstance(value, dict):
@@ -187,9 +160,10 @@ def load_contract(path: Path, root: Path) -> Shape:
 
 
 def _compiled(path: Path, root: Path, *, is_contract: bool = False) -> Shape:
-    schema, uri, schema_set = read_schema_set(path, root)
+    schema_set = read_schema_set(path, root)
+    schema, documents = schema_set.schema, schema_set.documents
     try:
-        validator = build_validator(schema, schema_set.documents, base_uri=uri, is_format_checked=not is_contract)
+        validator = build_validator(schema, documents, base_uri=schema_set.uri, is_format_checked=not is_contract)
     except jsonschema_rs.ValidationError as error:
         raise _unfit(path, error) from error
     except ValueError as error:
@@ -222,6 +196,7 @@ def build_validator(
         schema,
         retriever=retrieve,
         base_uri=base_uri,
+        mask=MASK,
         validate_formats=is_format_checked,
         pattern_options=jsonschema_rs.FancyRegexOptions(backtrack_limit=_BACKTRACK_LIMIT, size_limit=_PATTERN_BYTES),
     )

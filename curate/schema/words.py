@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterator
 
 from jsonschema_rs import ValidationError
 from jsonschema_rs import ValidationErrorKind as Kind
 
 from curate.base.console import one_line
 from curate.base.record import Json, Problem, json_type
-from curate.base.tables import listed
-from curate.jsonl import parts_of, pointer_of
+from curate.jsonl import pointer_of
+from curate.schema.rules import rules_at, rules_of
+from curate.schema.schema_set import SchemaSet
 from curate.schema.view import at
 
 _TYPES = {
@@ -26,24 +25,8 @@ _TYPES = {
     "object": "an object",
     "string": "a string",
 }
-# Rules with a limit, in words, and what they count in a value.
-_LIMITS: tuple[tuple[type[Any], str, str], ...] = (
-    (Kind.MinLength, "have at least", "character"), (Kind.MaxLength, "have at most", "character"),
-    (Kind.MinItems, "have at least", "item"), (Kind.MaxItems, "have at most", "item"),
-    (Kind.AdditionalItems, "have at most", "item"), (Kind.MinProperties, "have at least", "key"),
-    (Kind.MaxProperties, "have at most", "key"), (Kind.Minimum, "be at least", ""), (Kind.Maximum, "be at most", ""),
-    (Kind.ExclusiveMinimum, "be more than", ""), (Kind.ExclusiveMaximum, "be less than", ""),
-)  # fmt: skip
 _VALUE_CHARS = 80
-_MOST_OPTIONS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaSource:
-    """The ``document`` whose rules were broken, and a function that gives the keys which it knows at a path."""
-
-    document: Json
-    known_keys: Callable[[list[str | int]], Collection[str]]
+_MOST_CHARS = 400
 
 
 class LimitProblem(Problem):
@@ -52,12 +35,13 @@ class LimitProblem(Problem):
     __slots__ = ()
 
 
-# The engine's own messages quote the data, which may be personal or secret, so none of them is shown.
+# What stands in the engine's own messages for the data, which may be personal or secret.
+MASK = "it"
 
 
-def problems_of(errors: list[ValidationError], source: SchemaSource, *, show_values: bool) -> list[Problem]:
+def problems_of(errors: list[ValidationError], project: SchemaSet, *, show_values: bool) -> list[Problem]:
     """Turn the engine's errors into problems."""
-    return [problem for error in _narrowest(errors) for problem in _problems(error, source, show_values=show_values)]
+    return [problem for error in _narrowest(errors) for problem in _problems(error, project, show_values=show_values)]
 
 
 def _narrowest(errors: list[ValidationError]) -> list[ValidationError]:
@@ -77,30 +61,32 @@ def _narrowest(errors: list[ValidationError]) -> list[ValidationError]:
     ]
 
 
-def _problems(error: ValidationError, source: SchemaSource, *, show_values: bool) -> Iterator[Problem]:
+def _problems(error: ValidationError, project: SchemaSet, *, show_values: bool) -> Iterator[Problem]:
     kind, path = error.kind, error.instance_path
     match kind:
         case Kind.BacktrackLimitExceeded() | Kind.RegexEngineFailure():
             yield LimitProblem("a pattern of the schema needed more work than is allowed", pointer_of(path))
         case Kind.AdditionalProperties() | Kind.UnevaluatedProperties():
             for key in kind.unexpected:
-                yield Problem(_unknown_key(key, source.known_keys(path)), pointer_of([*path, key]))
+                known_keys = rules_at(project, path).properties
+                yield Problem(_unknown_key(key, known_keys), pointer_of([*path, key]))
         case Kind.AnyOf() | Kind.OneOfNotValid():
-            yield from _nearest(error, kind.context, source, show_values=show_values)
+            yield from _nearest(error, kind.context, project, show_values=show_values)
         case Kind.PropertyNames():
-            inner = next(_problems(kind.error, source, show_values=show_values))
+            inner = next(_problems(kind.error, project, show_values=show_values))
             yield Problem(f"a key is not allowed: it {inner.message}", pointer_of(path))
         case Kind.Contains():
-            holder = at(source.document, [str(part) for part in error.schema_path[:-1]])
-            yield Problem(_wanted_items(holder, source.document), pointer_of(path))
+            holder = at(project.schema, [str(part) for part in error.schema_path[:-1]])
+            yield Problem(_wanted_items(holder, project), pointer_of(path))
         case _:
-            value_text = f" (value: {_value_text(error.instance)})" if show_values else ""
+            value = json.dumps(error.instance, ensure_ascii=False) if show_values else ""
+            value_text = f" (value: {one_line(value, _VALUE_CHARS)})" if show_values else ""
             missing = kind.property if isinstance(kind, Kind.Required) else ""
-            yield Problem(_sentence(kind, error.instance) + value_text, pointer_of(path), missing)
+            yield Problem(_sentence(error) + value_text, pointer_of(path), missing)
 
 
 def _nearest(
-    error: ValidationError, context: list[list[ValidationError]], source: SchemaSource, *, show_values: bool
+    error: ValidationError, context: list[list[ValidationError]], project: SchemaSet, *, show_values: bool
 ) -> Iterator[Problem]:
     """Explain a choice by the branch that the value comes closest to; branches equally close are named together."""
     path = error.instance_path
@@ -119,9 +105,9 @@ def _nearest(
     close = [branch for branch, distance in zip(branches, distances, strict=True) if distance == min(distances)]
     if len(close) == 1:
         for inner in close[0]:
-            yield from _problems(inner, source, show_values=show_values)
+            yield from _problems(inner, project, show_values=show_values)
     else:
-        parts = {p.message: None for branch in close for e in branch for p in _problems(e, source, show_values=False)}
+        parts = {p.message: None for branch in close for e in branch for p in _problems(e, project, show_values=False)}
         yield Problem(" or ".join(parts) or "fits none of the forms that the schema allows", pointer_of(path))
 
 
@@ -133,56 +119,30 @@ def _distance(branch: list[ValidationError], path: list[str | int]) -> tuple[boo
     return is_other, len(branch), -max(len(e.instance_path) for e in branch)
 
 
-def _sentence(kind: Kind, value: Json) -> str:  # noqa: C901  (one arm a keyword reads best in one place)
-    for limited, words, unit in _LIMITS:
-        if isinstance(kind, limited):
-            limit: Any = kind.limit
-            return f"must {words} {_count(limit, unit)}, and has {len(value):,}" if unit else f"must {words} {limit}"
-    match kind:
-        case Kind.Required():
-            return f"{one_line(kind.property, 60)!r} is missing"
-        case Kind.Type():
-            return f"must be {_either(kind.types)}, not {_TYPES[json_type(value)]}"
-        case Kind.Enum():
-            return f"must be one of {listed([_value_text(option) for option in kind.options], _MOST_OPTIONS)}"
-        case Kind.Constant():
-            return f"must be {_value_text(kind.expected_value)}"
-        case Kind.MultipleOf():
-            return f"must be a multiple of {kind.multiple_of}"
-        case Kind.Pattern():
-            return f"must match the pattern {one_line(kind.pattern, _VALUE_CHARS)}"
-        case Kind.Format():
-            return f"must be in the format {one_line(kind.format, 60)!r}"
-        case Kind.UniqueItems():
-            return "must not hold the same item twice"
+def _sentence(error: ValidationError) -> str:
+    match error.kind:
+        case Kind.Required(property=name):
+            return f"{one_line(name, 60)!r} is missing"
+        case Kind.Type(types=types):
+            return f"must be {_either(types)}, not {_TYPES[json_type(error.instance)]}"
         case Kind.FalseSchema():
             return "is not allowed here"
-        case Kind.UnevaluatedItems():
-            return f"has {_count(len(kind.unexpected), 'item')} that the schema does not allow"
         case Kind.OneOfMultipleValid():
             return "fits more than one of the forms, and the schema allows one"
         case Kind.Not():
             return "has the form that the schema rules out"
-        case Kind.ContentEncoding():
-            return f"must be encoded as {kind.content_encoding}"
-        case Kind.ContentMediaType():
-            return f"must hold {kind.content_media_type}"
         case _:
-            return f"breaks the rule {kind.name!r} of the schema"
+            return one_line(error.message.removeprefix(f"{MASK} "), _MOST_CHARS)
 
 
-def _wanted_items(holder: Json, document: Json) -> str:
-    """Say how many items the schema ``holder`` wants a list to contain, by the title of what it asks for."""
-    rules: Mapping[str, Json] = holder if isinstance(holder, dict) else {}
-    schema = rules.get("contains")
-    if isinstance(schema, dict) and str(schema.get("$ref", "")).startswith("#/"):
-        schema = at(document, parts_of(schema["$ref"][1:]))
-    title = schema.get("title") if isinstance(schema, dict) else None
-    wanted = one_line(str(title or "an item that the schema asks for"), 60)
-    least, most = rules.get("minContains", 1), rules.get("maxContains")
-    if most is None:
-        return f"{wanted} is missing" if least == 1 else f"must hold {wanted} at least {least} times"
-    return f"must hold {wanted} {f'{least} to ' * (least != most)}{_count(most, 'time')}"
+def _wanted_items(holder: Json, project: SchemaSet) -> str:
+    """Say how often the schema ``holder`` wants a list to contain an item, by the title of what it asks for."""
+    rules: dict[str, Json] = holder if isinstance(holder, dict) else {}
+    title = rules_of(project, rules.get("contains")).notes.get("title") or "an item that the schema asks for"
+    name, least, most = one_line(str(title), 60), rules.get("minContains", 1), rules.get("maxContains")
+    if most is None and least == 1:
+        return f"{name} is missing"
+    return f"must hold {name} {f'at least {least}' if most is None else f'{least} to {most}'} times"
 
 
 def _unknown_key(key: str, known: Collection[str]) -> str:
@@ -199,14 +159,6 @@ def _unknown_key(key: str, known: Collection[str]) -> str:
     return message + (f"; did you mean {near[0]!r}?" if near and near[0] != key else "")
 
 
-def _value_text(value: Json) -> str:
-    return one_line(json.dumps(value, ensure_ascii=False), _VALUE_CHARS)
-
-
 def _either(types: list[str]) -> str:
     names = [_TYPES[name] for name in sorted(set(types))]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}" + ("" if number == 1 else "s")

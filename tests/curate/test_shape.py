@@ -35,8 +35,8 @@ MESSAGES = [
     ({"required": ["a"]}, {}, "", "'a' is missing"),
     ({"properties": {"a": {"type": ["string", "null"]}}}, {"a": 1}, "/a", "must be null or a string, not a number"),
     ({"properties": {"a": {"type": "integer"}}}, {"a": True}, "/a", "must be an integer, not a boolean"),
-    ({"properties": {"a": {"enum": ["x", 1]}}}, {"a": "y"}, "/a", 'must be one of "x", 1'),
-    ({"properties": {"a": {"const": "x"}}}, {"a": "y"}, "/a", 'must be "x"'),
+    ({"properties": {"a": {"enum": ["x", 1]}}}, {"a": "y"}, "/a", 'is not one of "x" or 1'),
+    ({"properties": {"a": {"const": "x"}}}, {"a": "y"}, "/a", '"x" was expected'),
     (
         {"contains": {"$ref": "#/$defs/a"}, "$defs": {"a": {"title": "a turn", "type": "object"}}},
         [],
@@ -54,30 +54,30 @@ MESSAGES = [
         {"contains": {"const": 3}, "minContains": 1, "maxContains": 1},
         [3, 3],
         "",
-        "must hold an item that the schema asks for 1 time",
+        "must hold an item that the schema asks for 1 to 1 times",
     ),
     ({"contains": True}, [], "", "an item that the schema asks for is missing"),
-    ({"properties": {"a": {"minLength": 2}}}, {"a": "y"}, "/a", "must have at least 2 characters, and has 1"),
-    ({"properties": {"a": {"maxLength": 1}}}, {"a": "yyy"}, "/a", "must have at most 1 character, and has 3"),
-    ({"properties": {"a": {"minItems": 1}}}, {"a": []}, "/a", "must have at least 1 item, and has 0"),
-    ({"properties": {"a": {"maxItems": 1}}}, {"a": [1, 2]}, "/a", "must have at most 1 item, and has 2"),
-    ({"minProperties": 2}, {"a": 1}, "", "must have at least 2 keys, and has 1"),
-    ({"maxProperties": 0}, {"a": 1}, "", "must have at most 0 keys, and has 1"),
-    ({"properties": {"a": {"minimum": 3}}}, {"a": 2}, "/a", "must be at least 3"),
-    ({"properties": {"a": {"maximum": 3}}}, {"a": 4}, "/a", "must be at most 3"),
-    ({"properties": {"a": {"exclusiveMinimum": 3}}}, {"a": 3}, "/a", "must be more than 3"),
-    ({"properties": {"a": {"exclusiveMaximum": 3}}}, {"a": 3}, "/a", "must be less than 3"),
-    ({"properties": {"a": {"multipleOf": 3}}}, {"a": 4}, "/a", "must be a multiple of 3"),
-    ({"properties": {"a": {"pattern": "^b"}}}, {"a": "c"}, "/a", "must match the pattern ^b"),
-    ({"properties": {"a": {"format": "date"}}}, {"a": "c"}, "/a", "must be in the format 'date'"),
-    ({"properties": {"a": {"uniqueItems": True}}}, {"a": [1, 1]}, "/a", "must not hold the same item twice"),
+    ({"properties": {"a": {"minLength": 2}}}, {"a": "y"}, "/a", "is shorter than 2 characters"),
+    ({"properties": {"a": {"maxLength": 1}}}, {"a": "yyy"}, "/a", "is longer than 1 character"),
+    ({"properties": {"a": {"minItems": 1}}}, {"a": []}, "/a", "has less than 1 item"),
+    ({"properties": {"a": {"maxItems": 1}}}, {"a": [1, 2]}, "/a", "has more than 1 item"),
+    ({"minProperties": 2}, {"a": 1}, "", "has less than 2 properties"),
+    ({"maxProperties": 0}, {"a": 1}, "", "has more than 0 properties"),
+    ({"properties": {"a": {"minimum": 3}}}, {"a": 2}, "/a", "is less than the minimum of 3"),
+    ({"properties": {"a": {"maximum": 3}}}, {"a": 4}, "/a", "is greater than the maximum of 3"),
+    ({"properties": {"a": {"exclusiveMinimum": 3}}}, {"a": 3}, "/a", "is less than or equal to the minimum of 3"),
+    ({"properties": {"a": {"exclusiveMaximum": 3}}}, {"a": 3}, "/a", "is greater than or equal to the maximum of 3"),
+    ({"properties": {"a": {"multipleOf": 3}}}, {"a": 4}, "/a", "is not a multiple of 3"),
+    ({"properties": {"a": {"pattern": "^b"}}}, {"a": "c"}, "/a", 'does not match "^b"'),
+    ({"properties": {"a": {"format": "date"}}}, {"a": "c"}, "/a", 'is not a "date"'),
+    ({"properties": {"a": {"uniqueItems": True}}}, {"a": [1, 1]}, "/a", "has non-unique elements"),
     ({"properties": {"a": False}}, {"a": 1}, "/a", "is not allowed here"),
     ({"properties": {"a": {"not": {"const": 1}}}}, {"a": 1}, "/a", "has the form that the schema rules out"),
     (
         {"propertyNames": {"maxLength": 1}},
         {"ab": 1},
         "",
-        "a key is not allowed: it must have at most 1 character, and has 2",
+        "a key is not allowed: it is longer than 1 character",
     ),
     (
         {"properties": {"a": {"anyOf": [{"type": "string"}, {"type": "null"}]}}},
@@ -267,7 +267,7 @@ def test_files_of_the_project_may_refer_to_one_another(tmp_path: Path) -> None:
         tmp_path, {"properties": {"a": {"$ref": "parts/more.json"}, "b": {"$ref": "#/$defs/c"}}, "$defs": {"c": True}}
     )
     assert shape.is_valid({"a": {"w": "x"}})
-    assert said(shape, {"a": {"w": ""}}) == [("/a/w", "must have at least 1 character, and has 0")]
+    assert said(shape, {"a": {"w": ""}}) == [("/a/w", "is shorter than 1 character")]
 
 
 def test_recursion_that_looks_deeper_is_welcome(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_shape_that_cannot_hold_a_record_says_why(tmp_path: Path) -> None:
     small = own(
         tmp_path, {"properties": {"q": {"maxLength": 1}, "a": {}}, "x-record": {"prompt": "/q", "completion": "/a"}}
     )
-    with pytest.raises(CurateError, match="/q must have at most 1 character"):
+    with pytest.raises(CurateError, match="/q is longer than 1 character"):
         small.line(seen("instruction", {"instruction": "long", "output": "O"}))
     with pytest.raises(CurateError):
         small.line(seen("instruction", {"instruction": "I", "output": "O", "category": "lost"}))

@@ -3,7 +3,7 @@
 A flat value and a turn of a conversation have fields; everything else is edited as JSON with the same checks.
 """
 
-from curate.schema.form.fields import Field, is_same, is_trained
+from curate.schema.form.fields import Field, is_trained
 from curate.schema.form.model import Form, Typed, value_at
 from curate.schema.form.text import (
     Misspelt,
@@ -19,3 +19,4 @@ from curate.schema.form.text import (
     respelled_json,
     toml_of,
 )
+from curate.schema.rules import is_same

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from curate.base.record import TRACES, Json, canonical, json_type
 from curate.jsonl import pointer_of
 from curate.schema import Shape
 from curate.schema.form.text import is_plain, json_text
-from curate.schema.schema_set import BASE, REFERENCES, resolve
+from curate.schema.rules import ValueRules, is_same, rules_at, rules_of
 
 # There is no such value: the key stays out until somebody fills it in.
 NOTHING: Json = object()
@@ -88,66 +88,11 @@ class Field:
             yield from inner.walk()
 
 
-def is_same(one: Json, other: Json) -> bool:
-    """Return whether two values are equal as JSON Schema compares: 1 is 1.0, and true is neither."""
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
-
-
 def is_trained(turn: Json) -> bool:
     """Return whether a turn is learnt: an assistant's, unless it says otherwise."""
     if not isinstance(turn, dict):
         return False
     return turn.get("role") == "assistant" and turn.get("train") is not False and turn.get("weight") != 0
-
-
-@dataclass(slots=True)
-class ValueRules:
-    """What a schema says about one value, with all that it refers to and joins.
-
-    Branches (`oneOf`, `anyOf`, `if`) are not followed, but for one that only adds null.
-    """
-
-    types: set[str] | None = None
-    """JSON types that are allowed, None where no schema says."""
-    options: list[Json] | None = None
-    is_nullable: bool = False
-    properties: dict[str, Json] = field(default_factory=dict)
-    required: set[str] = field(default_factory=set)
-    items: Json = None
-    notes: dict[str, Json] = field(default_factory=dict)
-
-    def add(self, node: dict[str, Json]) -> list[Json]:
-        """Add what one schema says by itself, and return those that it joins."""
-        if "type" in node:
-            types = set(_list(node["type"])) or {str(node["type"])}
-            self.types = types if self.types is None else self.types & types
-        for values in ([node["const"]] if "const" in node else None, node.get("enum")):
-            if isinstance(values, list):
-                before = values if self.options is None else self.options
-                self.options = [value for value in before if any(is_same(value, other) for other in values)]
-        for name, part in (node.get("properties") or {}).items():
-            self.properties[name] = {"allOf": [self.properties[name], part]} if name in self.properties else part
-        self.required.update(map(str, _list(node.get("required"))))
-        if self.items is None and isinstance(node.get("items"), dict) and "prefixItems" not in node:
-            self.items = node["items"]
-        self.notes = {**node, **self.notes}
-        joined = _list(node.get("allOf"))
-        for branches in (_list(node.get("oneOf")), _list(node.get("anyOf"))):
-            other = [branch for branch in branches if not (isinstance(branch, dict) and branch.get("type") == "null")]
-            self.is_nullable |= len(other) < len(branches)
-            joined += other if len(other) == 1 else []
-        return joined
-
-    @property
-    def kinds(self) -> set[str]:
-        """The types as far as they are said or can be told from other rules; null left out, integer within number."""
-        if self.types is None:
-            return {"object"} if self.properties else {"array"} if self.items is not None else set()
-        return self.types - {"null"} - ({"integer"} if "number" in self.types else set())
-
-    def allows_null(self) -> bool:
-        """Return whether null is one of the types, or a branch."""
-        return self.is_nullable or "null" in (self.types or ())
 
 
 class FieldReader:
@@ -172,24 +117,12 @@ class FieldReader:
         return self._field(self._shape.schema, (), value, is_required=True)
 
     def rules(self, schema: Json) -> ValueRules:
-        """Return what ``schema`` says about a value. References lead only where the project of the schema leads."""
-        rules, waiting, known = ValueRules(), [schema], set()
-        schemas = self._shape.schema_set
-        while waiting:
-            node = waiting.pop(0)
-            if isinstance(node, dict) and id(node) not in known:
-                known.add(id(node))
-                base = schemas.bases.get(id(node), BASE)
-                waiting += [resolve(schemas, base, str(node[key])) for key in sorted(node.keys() & REFERENCES)]
-                waiting += rules.add(node)
-        return rules
+        """Return what ``schema`` says about a value."""
+        return rules_of(self._shape.schema_set, schema)
 
     def at(self, parts: Sequence[str]) -> ValueRules:
         """Return the rules of what stands, or could stand, at a path."""
-        rules = self.rules(self._shape.schema)
-        for part in parts:
-            rules = self.rules(rules.properties.get(part, rules.items))
-        return rules
+        return rules_at(self._shape.schema_set, parts)
 
     def blank(self, schema: Json, depth: int = 0) -> Json:
         """Return the value to begin with: what the schema fixes or gives as default, else `NOTHING`.
@@ -284,8 +217,8 @@ class FieldReader:
 
 
 def _placeholder(rules: ValueRules) -> str:
-    examples = _list(rules.notes.get("examples"))
-    if not examples:
+    examples = rules.notes.get("examples")
+    if not isinstance(examples, list) or not examples:
         return ""
     text = examples[0] if isinstance(examples[0], str) else json_text(examples[0], indent=None)
     return text if is_plain(text) and len(text) <= _MOST_PLACEHOLDER else ""
@@ -303,7 +236,3 @@ def _bounds(rules: ValueRules, options: Sequence[Json] | None) -> str:
     if kinds != {"string"} or not (isinstance(high, int) or (isinstance(low, int) and low > 1)):
         return ""
     return f"{low or 0} to {high:,} characters" if isinstance(high, int) else f"{low} or more characters"
-
-
-def _list(value: Json) -> list[Json]:
-    return list(value) if isinstance(value, list) else []

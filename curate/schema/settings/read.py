@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import Field, fields, is_dataclass
 from functools import cache, lru_cache, reduce
@@ -27,23 +26,7 @@ PREFIX = "CURATE_"
 
 _NO_SETTINGS = frozenset({"CURATE_ANNOTATOR", "CURATE_TRUST_PLUGINS"})
 _HINT = "See `curate config schema`."
-# By pydantic's name of a fault, the type that is wanted, in words and in TOML.
-_WANTED = {
-    "int_type": ("a whole number", "1"),
-    "float_type": ("a number", "0.5"),
-    "bool_type": ("true or false", "true"),
-    "string_type": ("a text in quotes", '"text"'),
-    "list_type": ("a list", '["text"]'),
-    "tuple_type": ("a list", "[0.8, 0.1, 0.1]"),
-    "dict_type": ("a table", '{ name = "text" }'),
-    "dataclass_type": ("a table", "{ }"),
-}
 _UNKNOWN_KEY = "unexpected_keyword_argument"
-_KINDS: tuple[tuple[type, str], ...] = (
-    (bool, "the truth value"), (int, "the whole number"), (float, "the number"), (str, "the text"), (list, "a list"),
-    (dict, "a table"),
-)  # fmt: skip
-_TRUTHS = {"no": "false", "off": "false", "false": "false", "yes": "true", "on": "true", "true": "true"}
 _MOST_PARTS = 64
 # tomllib takes time in the square of a dotted key's parts. The parts are possessive, so that this looks at each once.
 _POSITION = lazy_pattern(r"\(at line (\d+), column (\d+)\)")
@@ -339,25 +322,11 @@ def _render_fault(
 
 
 def _message(fault: ErrorDetails) -> str:
-    """Return what is wrong with a value in plain words, with what to type where it is of another type."""
     if fault["type"] == _UNKNOWN_KEY:
         return "Extra inputs are not permitted"
-    if fault["type"] not in _WANTED:
-        return fault["msg"].removeprefix("Value error, ")
-    wanted, example = _WANTED[fault["type"]]
-    given, name = fault["input"], next((str(part) for part in reversed(fault["loc"]) if isinstance(part, str)), "")
-    kind = next((words for kind, words in _KINDS if isinstance(given, kind)), "a date or a time")
-    value_text = f" {json.dumps(given, ensure_ascii=False)[:80]}" if isinstance(given, bool | int | float | str) else ""
-    if isinstance(given, str):
-        example = _unquoted(fault["type"], given) or example
-    return f"{wanted} is wanted, not {kind}{value_text}; write it as in {name} = {example}"
-
-
-def _unquoted(wanted: str, text: str) -> str:
-    """Return how a quoted text is written as the type that is wanted, "" where that is not clear."""
-    if wanted == "bool_type":
-        return _TRUTHS.get(text.lower(), "")
-    return text if wanted in ("int_type", "float_type") and re.fullmatch(r"-?[0-9]{1,18}", text) else ""
+    given = fault["input"]
+    value_text = f", not {json.dumps(given, ensure_ascii=False)[:80]}" if isinstance(given, int | float | str) else ""
+    return fault["msg"].removeprefix("Value error, ") + value_text
 
 
 def _suggestion(fault: ErrorDetails) -> str:
