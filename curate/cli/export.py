@@ -101,7 +101,10 @@ def _convert(data: ProjectData, export: Export, planned: ExportPlan, form: str, 
 
 def _lost_categories(export: Export, written: ExportResult) -> dict[str, int]:
     """Return the categories of which the format holds no record, each with how many records it had."""
-    categories = export.manifest.categories
-    skipped = Counter(skipped_row.row["category"] for skipped_row in written.skipped)
-    had = {name: categories[name].train + categories[name].validation + categories[name].test for name in skipped}
-    return {name: number for name, number in skipped.items() if number == had[name]}
+    counts = export.manifest.categories
+    skipped = Counter(line["row"]["category"] for line in written.skipped)
+    return {
+        name: number
+        for name, number in skipped.items()
+        if number == counts[name].train + counts[name].validation + counts[name].test
+    }

@@ -85,13 +85,6 @@ def test_other_cells_stay_as_they_are(cell: str) -> None:
     assert guarded(cell) == cell
 
 
-def test_csv_raw_leaves_cells_alone(shared: Path, tmp_path: Path) -> None:
-    rows = rows_of(shared / "badinputs/export/csv_formula.jsonl")
-    export_rows("csv-raw", {"train": rows}, tmp_path, {})
-    with (tmp_path / "train.csv").open(newline="", encoding="utf-8") as handle:
-        assert [one["output"] for one in csv.DictReader(handle)] == [row["line"]["output"] for row in rows]
-
-
 @pytest.mark.parametrize("name", ["model_card.jsonl", "html_report.jsonl", "category_as_filename.jsonl"])
 def test_the_dataset_card_says_only_what_we_wrote(shared: Path, tmp_path: Path, name: str) -> None:
     pytest.importorskip("datasets")

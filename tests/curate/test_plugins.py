@@ -33,7 +33,7 @@ def greeting(record, settings):
 '''
 OTHERS = '''
 from curate.checks.fixes import fix
-from curate.formats.exporters import exporter, write_lines
+from curate.formats.exporters import exporter
 from curate.formats.importers import ConvertedRow, importer
 from curate.formats.reports import report
 
@@ -46,15 +46,15 @@ def calm(text):
 
 @importer("qa", recognise=lambda rows: float(all({"q", "a"} == row.keys() for row in rows)),
           samples=[{"q": "Name it.", "a": "Lima"}])
-def qa(row, mapping):
+def qa(row):
     """A question and its answer."""
     return ConvertedRow("instruction", {"instruction": row["q"], "output": row["a"]})
 
 
 @exporter("pairs", keeps=None)
-def pairs(rows_by_split, folder, manifest):
+def pairs(row):
     """Two keys a line."""
-    return write_lines(rows_by_split, folder, lambda row: {"q": row["messages"][0]["content"]})
+    return {"q": row["messages"][0]["content"]}
 
 
 @report("count")

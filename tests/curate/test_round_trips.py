@@ -143,7 +143,7 @@ def exported(form: str, schema: str, lines: list[dict[str, Any]], folder: Path) 
         rows[split].append({**row_of(record, record.id, "data/a.jsonl"), "line": dict(record.data)})
         by_content[said(record)] = record
     written = export_rows(form, rows, folder, {"name": "v1"})
-    skipped = {one.row["id"] for one in written.skipped}
+    skipped = {one["id"] for one in written.skipped}
     filled = {split for split, part in rows.items() if any(row["id"] not in skipped for row in part)}
     return Exported({text: one for text, one in by_content.items() if one.id not in skipped}, written, filled)
 
@@ -174,7 +174,7 @@ def imported(out: Exported, schema: str, folder: Path) -> Iterator[Record]:
             continue
         plan = plan_import(path, None)
         votes = (
-            {plan.format.read(row.value, plan.mapping).kind for row in plan.container.rows(path)}
+            {plan.format.records(row.value, plan.mapping)[0].kind for row in plan.container.rows(path)}
             if plan.format
             else set()
         )
@@ -208,11 +208,6 @@ def test_an_export_comes_back_or_names_its_losses(form: str, kind: str, tmp_path
     out = exported(form, schema, lines, tmp_path / "out")
     after = {said(record): record for record in imported(out, schema, tmp_path / "out")}
     notes = "\n".join(out.written.notes)
-    if form == "csv-raw" and kind == "instruction":
-        # As csv-raw promises every cell as it is, one that looks guarded cannot be told from one that is.
-        assert "begin with an apostrophe as the format csv writes it" in notes
-        assert [out.records.pop(text).completion for text in out.records.keys() - after.keys()] == ["'=1+1"]
-        after = {text: record for text, record in after.items() if record.id != "i32"}
     assert after.keys() == out.records.keys()
     for text, record in out.records.items():
         for key in losses(record, after[text]):

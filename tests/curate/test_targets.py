@@ -353,7 +353,7 @@ def test_what_an_export_leaves_out_is_found_before(target: str, tmp_path: Path) 
     records += [chat(*dice.choices(made, k=3), turn("assistant"), turn("user"), id=f"u{n}") for n in range(20)]
     records.append(load_shape("domain").record({"id": "raw", "text": "Keep the valve shut."}, Source("a", 1)))
     rows = {"train": [row_of(record, record.id, "a.jsonl", "") for record in records]}
-    left_out = {one.row["id"] for one in export_rows(target, rows, tmp_path, {}).skipped}
+    left_out = {one["id"] for one in export_rows(target, rows, tmp_path, {}).skipped}
     flagged = {record.id for record in records if codes(record, target)}
     assert left_out
     assert left_out <= flagged

@@ -107,7 +107,7 @@ def _written(format_: str, row: dict[str, Any], folder: Path) -> tuple[list[Any]
     written = export_rows(format_, {"train": [row]}, folder / format_, {"name": "v1"})
     path = folder / format_ / "train.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return lines, [one.reason for one in written.skipped]
+    return lines, [one["reason"] for one in written.skipped]
 
 
 def test_openai_says_zero_and_one_and_nothing_between(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_columns_keep_weights_without_the_workspaces_line(tmp_path: Path) -> Non
 def test_an_openai_answer_of_weight_zero_stays_untrained() -> None:
     read = importers()["openai"].read
     draft = read(
-        {"messages": [_turn("user", "a"), _turn("assistant", "b", weight=0), _turn("assistant", "c", weight=1)]}, {}
+        {"messages": [_turn("user", "a"), _turn("assistant", "b", weight=0), _turn("assistant", "c", weight=1)]}
     )
     assert [message.get("weight") for message in draft.line["messages"]] == [None, 0, None]
     assert load_shape("chat").is_valid(draft.line)

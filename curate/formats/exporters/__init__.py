@@ -1,28 +1,31 @@
 """The registry of exporters: rows of a dataset become files that other programs read.
 
-One file here is one format or one family of formats, found by looking at the folder; files whose name begins with an
-underscore are what several of them share. What a format cannot express is never left out in silence: the row goes to
-``skipped.jsonl`` with the reason, and is counted.
+A format is a function that returns a row as the format has it, and a way to write what it returns: JSON lines, unless
+it says otherwise. What a format cannot express is never left out in silence: the row goes to ``skipped.jsonl`` with the
+reason, and is counted. Formats are found by looking at the files of this folder; those whose name begins with an
+underscore are shared.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
+from curate.base.file_guard import open_file
 from curate.base.record import TRACES, CurateError, Json, Split
 from curate.base.registry import Registry
-from curate.base.storage import write_atomic
+from curate.base.storage import AtomicFile, write_atomic
 from curate.base.tables import counted
-from curate.formats.row_file import RowSpool
+from curate.formats.row_file import RowFile
 
 # A row of a dataset: id, kind, category, cluster, messages, tools, text, source; and, where the caller has it,
 # ``line``: the workspace's own line, from which formats that can hold more take what the messages do not say.
@@ -46,97 +49,184 @@ class CannotExpressError(ValueError):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A row that the format cannot hold."""
-
-    split: Split
-    reason: str
-    row: ExportRow
+# One row may become several lines.
+Line = Mapping[str, Json]
+Convert = Callable[[ExportRow], Line | Sequence[Line]]
+Function = TypeVar("Function", bound=Convert)
 
 
-class SkippedRows(Collection[Skipped]):
-    """The rows that a format cannot hold, in a file below its folder: there may be as many as the dataset has."""
+@dataclass
+class ExportRun:
+    """An export under way: what is to be written where, and what has become of the rows that were gone through."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._spool: RowSpool | None = None
+    form: Exporter
+    rows_by_split: RowsBySplit
+    folder: Path
+    manifest: Mapping[str, Json]
+    notes: list[str] = field(default_factory=list)
+    """Remarks for the user."""
+    num_rows: int = 0
+    """Lines that were made."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """How many rows stayed out for each reason."""
+    _lost_keys: Counter[str] = field(default_factory=Counter)
+    _num_joined: int = 0
+    _num_compared: int = 0
+    _skipped: AtomicFile | None = None
 
-    def append(self, item: Skipped) -> None:
-        """Add a row to the end."""
-        self._spool = self._spool or RowSpool(self._folder)
-        self._spool.append({"split": item.split, "reason": item.reason, "row": dict(item.row)})
+    def lines(self, split: Split) -> Iterator[Line]:
+        """Yield what the format makes of each row of a split; those that it cannot express go to skipped.jsonl."""
+        for row in self.rows_by_split[split]:
+            try:
+                # Without its weight a record would be trained as any other, and nobody would be told.
+                if self.form.keeps is not None and row.get("weight") not in (None, 1):
+                    raise CannotExpressError("the record has a weight, which the format cannot express")
+                made = self.form.convert(row)
+            except CannotExpressError as fault:
+                self.reasons[fault.reason] += 1
+                self._skipped = self._skipped or AtomicFile(self.folder / "skipped.jsonl")
+                skipped = {"id": row["id"], "split": split, "reason": fault.reason, "row": dict(row)}
+                self._skipped.write(orjson.dumps(skipped, option=orjson.OPT_APPEND_NEWLINE))
+                continue
+            self._count_losses(row)
+            made = [made] if isinstance(made, Mapping) else made
+            self.num_rows += len(made)
+            yield from made
 
-    def __iter__(self) -> Iterator[Skipped]:
-        return (Skipped(**line) for line in self._spool or ())
+    def write_each(self, name: str, chunks: Callable[[Split], Iterable[bytes]]) -> list[Path]:
+        """Write ``chunks`` of each split to the file ``name``, in which {} is the split, and return the files."""
+        paths = {split: self.folder / name.format(split) for split in self.rows_by_split}
+        for split, path in paths.items():
+            write_atomic(path, chunks(split))
+        return list(paths.values())
 
-    def __len__(self) -> int:
-        return len(self._spool or ())
+    def _count_losses(self, row: ExportRow) -> None:
+        keeps = self.form.keeps
+        if keeps is not None:
+            self._lost_keys.update(set(_unwritten_keys(row)).difference(keeps))
+            self._num_joined += "input" not in keeps and _is_joined(row)
+            self._num_compared += len(row.get("answers", ())) >= (3 if self.form.takes_answers else 1)
 
-    def __contains__(self, item: object) -> bool:
-        return any(item == each for each in self)
+    def remarks(self) -> Iterator[str]:
+        """Yield remarks on the format, and on what the rows that were written say and it does not bring back."""
+        if self.form.note:
+            yield self.form.note
+        name, what = self.form.name, "takes the best answer of a preference, the first where several are the best"
+        if self.form.takes_answers:
+            what = "takes the best answer and the worst of more than two"
+        if self._num_compared:
+            yield f"{name} {what}: {counted(self._num_compared, 'record')}."
+        if self._lost_keys:
+            named = ", ".join(f"{key} ({number:,})" for key, number in sorted(self._lost_keys.items()))
+            lost = "has no place for these keys of records, so an import does not bring them back"
+            yield f"{name} {lost}: {named}."
+        if self._num_joined:
+            lost = "joins an instruction and its input, or a context and its question"
+            yield f"{name} {lost}: {self._num_joined:,} records."
+
+    def commit_skipped(self) -> Path | None:
+        """Give skipped.jsonl its name, and return its path; None where no row was skipped."""
+        if self._skipped is None:
+            return None
+        self._skipped.commit()
+        return self._skipped.path
+
+    def close(self) -> None:
+        """Remove what is left of a file that was not finished."""
+        if self._skipped:
+            self._skipped.close()
 
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What an exporter made: the files, how many rows they hold, the rows that stayed out, and remarks for the user."""
+    """What was written: the files, how many lines they hold, the rows that stayed out by reason, and remarks."""
 
     paths: list[Path]
     num_rows: int
-    skipped: Collection[Skipped] = ()
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def reasons(self) -> dict[str, int]:
-        """How many rows stayed out for each reason."""
-        return dict(Counter(item.reason for item in self.skipped).most_common())
+    reasons: Mapping[str, int]
+    notes: list[str]
+    skipped: Sequence[Mapping[str, Any]] = ()
+    """The lines of skipped.jsonl: the id, the split, the reason and the whole row."""
 
 
-Convert = Callable[[ExportRow], Mapping[str, Json]]
-Write = Callable[[RowsBySplit, Path, Mapping[str, Json]], ExportResult]
+Write = Callable[[ExportRun], list[Path]]
 
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """One format: its name, what it is, and the function that writes it."""
+    """One format: its name, what it is, what it makes of a row, and what writes that and returns the files."""
 
     name: str
     help: str
-    run: Write
+    convert: Convert
+    write: Write
     keeps: tuple[str, ...] | None = ()
     """Keys of the workspace's line, beside those of what is said, that come back by an import; None stands for all."""
     takes_answers: bool = False
     """Whether it writes preferences; any other format has the best answer of such a record alone."""
+    note: str = ""
+    """What is said of each export."""
 
 
 _exporters: Registry[Exporter] = Registry("exporters", __name__)
 
 
-def exporter(name: str, *, keeps: tuple[str, ...] | None = (), takes_answers: bool = False) -> Callable[[Write], Write]:
-    """Register a function that writes rows; its docstring is the help text, and the options are those of `Exporter`."""
-    return _exporters.adding(
-        name, lambda write: Exporter(name, inspect.getdoc(write) or "", write, keeps, takes_answers)
-    )
+def write_lines(export: ExportRun) -> list[Path]:
+    """Write a file of JSON lines for each split, and raw text to one of its own below text/."""
+    return write_files(export, ("{}.jsonl", "text/{}.jsonl"), lambda line, _is_first: orjson.dumps(line) + b"\n")
 
 
-def line_exporter(
-    name: str, *, keeps: tuple[str, ...] = (), takes_answers: bool = False, note: str = "", has_text: bool = False
-) -> Callable[[Convert], Convert]:
-    """Register a function that returns a row as one line of the format has it; its docstring is the help text.
+def write_files(
+    export: ExportRun, names: tuple[str, str], spell: Callable[[Line, bool], bytes], end: bytes = b""
+) -> list[Path]:
+    """Write the lines of each split to the first of ``names``, in which {} is the split, and raw text to the second.
 
-    With ``has_text`` raw text goes to files of its own below text/. ``note`` is said of each export.
+    One file cannot hold rows of two types. ``spell`` is given a line, and whether it is the first of its file. Without
+    an ``end`` there is a first file of each split also where it is empty.
+    """
+    paths: list[Path] = []
+    for split in export.rows_by_split:
+        first, texts = (export.folder / name.format(split) for name in names)
+        with closing(_OpenFiles()) as files:
+            if not end:
+                files.at(first)
+            for line in export.lines(split):
+                path = texts if line.keys() == {"text"} else first
+                is_first = path not in files
+                files.at(path).write(spell(line, is_first))
+            for file in files.values():
+                file.write(end)
+                file.commit()
+            paths += files
+    return paths
+
+
+class _OpenFiles(dict[Path, AtomicFile]):
+    """Files that are being written."""
+
+    def at(self, path: Path) -> AtomicFile:
+        """Return the file at ``path``, which begins where it is not yet open."""
+        if path not in self:
+            self[path] = AtomicFile(path)
+        return self[path]
+
+    def close(self) -> None:
+        """Remove what is left of files that were not finished."""
+        for file in self.values():
+            file.close()
+
+
+def exporter(
+    name: str, *, write: Write = write_lines, keeps: tuple[str, ...] | None = (), takes_answers: bool = False,
+    note: str = "",
+) -> Callable[[Function], Function]:  # fmt: skip
+    """Register a function that returns a row as a format has it; its docstring is the help text.
+
+    ``write`` writes what it returns; the others are those of `Exporter`.
     """
 
-    def make(convert: Convert) -> Exporter:
-        def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
-            write_rows = _write_text_apart if has_text else write_lines
-            written = write_rows(rows_by_split, folder, convert)
-            written.notes.extend([note] if note else [])
-            return written
-
-        return Exporter(name, inspect.getdoc(convert) or "", write, keeps, takes_answers)
-
-    return _exporters.adding(name, make)
+    options = (write, keeps, takes_answers, note)
+    return _exporters.adding(name, lambda convert: Exporter(name, inspect.getdoc(convert) or "", convert, *options))
 
 
 def exporters() -> dict[str, Exporter]:
@@ -156,60 +246,14 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
         near = get_close_matches(name, known, n=1)
         message = f"there is no export format {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
         raise CurateError("E945 unknown-format", message, f"Formats are dataset, {', '.join(known)}.")
-    written = known[name].run(rows_by_split, folder, manifest)
-    written.notes.extend(_about_answers(known[name], rows_by_split, written))
-    written.notes.extend(_losses(known[name], rows_by_split, written))
-    if not written.skipped:
-        return written
-    path = folder / "skipped.jsonl"
-    lines = (
-        {"id": item.row["id"], "split": item.split, "reason": item.reason, "row": dict(item.row)}
-        for item in written.skipped
-    )
-    write_atomic(path, (orjson.dumps(line) + b"\n" for line in lines))
-    return ExportResult([*written.paths, path], written.num_rows, written.skipped, written.notes)
-
-
-def _about_answers(form: Exporter, rows_by_split: RowsBySplit, written: ExportResult) -> Iterator[str]:
-    """Yield a remark on rows that were written and compare answers, where ``form`` does not write all that they say."""
-    fewest, what = 1, "takes the best answer of a preference, the first where several are the best"
-    if form.takes_answers:
-        fewest, what = 3, "takes the best answer and the worst of more than two"
-    sizes = Counter(len(row.get("answers", ())) for row in chain.from_iterable(rows_by_split.values()))
-    sizes.subtract(len(item.row.get("answers", ())) for item in written.skipped)
-    number = sum(count for size, count in sizes.items() if size >= fewest)
-    if form.keeps is not None and number:
-        yield f"{form.name} {what}: {counted(number, 'record')}."
-
-
-def _losses(form: Exporter, rows_by_split: RowsBySplit, written: ExportResult) -> list[str]:
-    """Return remarks on what the rows that were written say and ``form`` does not bring back; none where it has all."""
-    if form.keeps is None:
-        return []
-    keys, num_joined = _losses_of(chain.from_iterable(rows_by_split.values()), form.keeps)
-    skipped_keys, num_skipped = _losses_of((item.row for item in written.skipped), form.keeps)
-    counts, joined = keys - skipped_keys, num_joined - num_skipped
-    notes = []
-    if counts:
-        named = ", ".join(f"{key} ({number:,})" for key, number in sorted(counts.items()))
-        lost = "has no place for these keys of records, so an import does not bring them back"
-        notes.append(f"{form.name} {lost}: {named}.")
-    if joined:
-        lost = "joins an instruction and its input, or a context and its question"
-        notes.append(f"{form.name} {lost}: {joined:,} records.")
-    return notes
-
-
-def _losses_of(rows: Iterable[ExportRow], keeps: Collection[str]) -> tuple[Counter[str], int]:
-    """Return how many of ``rows`` say something under each key that a format has no place for, and how many are joined.
-
-    ``keeps`` holds the keys that it has a place for.
-    """
-    counts, num_joined = Counter[str](), 0
-    for row in rows:
-        counts.update(set(_unwritten_keys(row)).difference(keeps))
-        num_joined += "input" not in keeps and _is_joined(row)
-    return counts, num_joined
+    with closing(ExportRun(known[name], rows_by_split, folder, manifest)) as export:
+        paths = known[name].write(export)
+        skipped = export.commit_skipped()
+    notes = [*export.notes, *export.remarks()]
+    if not skipped:
+        return ExportResult(paths, export.num_rows, export.reasons, notes)
+    rows = RowFile(open_file(skipped), export.reasons.total())
+    return ExportResult([*paths, skipped], export.num_rows, dict(export.reasons.most_common()), notes, rows)
 
 
 def _unwritten_keys(row: ExportRow) -> Iterator[str]:
@@ -232,56 +276,3 @@ def _unwritten_keys(row: ExportRow) -> Iterator[str]:
 def _is_joined(row: ExportRow) -> bool:
     line = row.get("line") or {}
     return any(line.get(first) and line.get(second) for first, second in _JOINED)
-
-
-def write_lines(
-    rows_by_split: Mapping[Split, Iterable[ExportRow]],
-    folder: Path,
-    convert: Convert,
-    skipped: SkippedRows | None = None,
-) -> ExportResult:
-    """Write one JSON lines file a split; ``convert`` raises `CannotExpressError` for a row that is to stay out.
-
-    Those are put on ``skipped``, where several calls have it in common.
-    """
-    skipped = SkippedRows(folder) if skipped is None else skipped
-    counts = Counter[Split]()
-
-    def lines(split: Split, rows: Iterable[ExportRow]) -> Iterator[bytes]:
-        for value in converted(rows, split, convert, skipped):
-            counts[split] += 1
-            yield orjson.dumps(value) + b"\n"
-
-    paths = {split: folder / f"{split}.jsonl" for split in rows_by_split}
-    for split, rows in rows_by_split.items():
-        write_atomic(paths[split], lines(split, rows))
-    return ExportResult([*paths.values()], counts.total(), skipped)
-
-
-def _write_text_apart(rows_by_split: RowsBySplit, folder: Path, convert: Convert) -> ExportResult:
-    """Write conversations and raw text apart: one file cannot hold rows of two types."""
-    skipped = SkippedRows(folder)
-    talked = {split: (row for row in rows if row["messages"] is not None) for split, rows in rows_by_split.items()}
-    written = write_lines(talked, folder, convert, skipped)
-    if written.num_rows + len(skipped) == sum(len(rows) for rows in rows_by_split.values()):
-        return written
-    raw = {split: (row for row in rows if row["messages"] is None) for split, rows in rows_by_split.items()}
-    texts = write_lines(raw, folder / "text", lambda row: {"text": row["text"]}, skipped)
-    return ExportResult([*written.paths, *texts.paths], written.num_rows + texts.num_rows, skipped)
-
-
-def converted(
-    rows: Iterable[ExportRow],
-    split: Split,
-    convert: Convert,
-    skipped: SkippedRows | list[Skipped],
-) -> Iterator[Mapping[str, Json]]:
-    """Yield what ``convert`` makes of each row; those it cannot express are put on ``skipped``."""
-    for row in rows:
-        try:
-            # Without its weight a record would be trained as any other, and nobody would be told.
-            if row.get("weight") not in (None, 1):
-                raise CannotExpressError("the record has a weight, which the format cannot express")
-            yield convert(row)
-        except CannotExpressError as fault:
-            skipped.append(Skipped(split, fault.reason, row))

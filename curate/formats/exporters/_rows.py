@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import orjson
 
-from curate.base.record import TRACES, Json, Split
-from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit, Skipped, SkippedRows
+from curate.base.record import TRACES, Json
+from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit
 
 Message = Mapping[str, Json]
 # Columns of text; ``tools`` and ``line`` are JSON text, because their parts have no common type.
@@ -54,9 +54,6 @@ def weighed_messages(row: ExportRow) -> list[tuple[Message, float]]:
     return weighed
 
 
-TIED = "its answers have the same rating, so that none is chosen"
-
-
 def prompt_and_answers(row: ExportRow) -> tuple[list[Message], Sequence[Mapping[str, Any]]]:
     """Return the messages before the answers that a row compares, without marks of training, and those answers.
 
@@ -79,7 +76,7 @@ def preference_pair(row: ExportRow) -> tuple[Sequence[Message], Sequence[Message
     if len(answers) < 2:
         raise CannotExpressError("it has one answer, and a pair needs two")
     if answers[0]["rating"] == answers[-1]["rating"]:
-        raise CannotExpressError(TIED)
+        raise CannotExpressError("its answers have the same rating, so that none is chosen")
     return prompt, answers[0]["messages"], answers[-1]["messages"]
 
 
@@ -178,17 +175,12 @@ def _object(value: Json) -> Json:
     return value
 
 
-def columns_in(rows: Iterable[ExportRow], split: Split, skipped: SkippedRows) -> Iterator[dict[str, Any]]:
-    """Yield the columns of each row; those that they cannot hold are put on ``skipped``."""
-    for row in rows:
-        try:
-            yield _columns_of(row)
-        except CannotExpressError as fault:
-            skipped.append(Skipped(split, fault.reason, row))
+def columns_of(row: ExportRow) -> dict[str, Any]:
+    """Return a row with every column present; a message has no other keys, so that the types are complete.
 
-
-def _columns_of(row: ExportRow) -> dict[str, Any]:
-    """Return a row with every column present; a message has no other keys, so that the types are complete."""
+    Raises:
+        CannotExpressError: a field of a message has another type than its column.
+    """
     plain = {name: row.get(name) for name in (*TEXTS, *NUMBERS)}
     texts = {"tools": _json_text(row["tools"]), "line": _json_text(row.get("line"))}
     turns = None if row["messages"] is None else [_message_columns(message) for message in row["messages"]]

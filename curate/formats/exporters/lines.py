@@ -6,24 +6,13 @@ Of answers with ratings the best and the worst are the pair.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from curate.base.record import TRACES, Json, thought, trace_of
-from curate.formats.exporters import (
-    CannotExpressError,
-    ExportResult,
-    ExportRow,
-    RowsBySplit,
-    SkippedRows,
-    exporter,
-    line_exporter,
-    write_lines,
-)
+from curate.formats.exporters import CannotExpressError, ExportRow, ExportRun, exporter, write_lines
 from curate.formats.exporters._rows import (
-    TIED,
     Message,
     content_text,
     conversation_of,
@@ -43,20 +32,16 @@ _TURNS = ("name", "tool_call_id", "developer")
 _TRL = (*_TURNS, TRACES[0])
 
 
-@exporter("alpaca", keeps=("input",))
-def write_alpaca(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
-    """Alpaca JSON lines; earlier turns go to history, rows with tools stay out."""
-    written = write_lines(rows_by_split, folder, _alpaca)
-    has_history = any(
-        sum(message["role"] == "assistant" for message in row["messages"] or ()) > 1
-        for row in chain.from_iterable(rows_by_split.values())
-    )
-    if has_history:
-        written.notes.append("Some rows have history: trainers that read it learn those earlier answers too.")
-    return written
+def _write_alpaca(export: ExportRun) -> list[Path]:
+    rows = chain.from_iterable(export.rows_by_split.values())
+    if any(sum(message["role"] == "assistant" for message in row["messages"] or ()) > 1 for row in rows):
+        export.notes.append("Some rows have history: trainers that read it learn those earlier answers too.")
+    return write_lines(export)
 
 
+@exporter("alpaca", write=_write_alpaca, keeps=("input",))
 def _alpaca(row: ExportRow) -> dict[str, Json]:
+    """Alpaca JSON lines; earlier turns go to history, rows with tools stay out."""
     if row["tools"]:
         raise CannotExpressError("the format has no tools")
     system, turns = plain_turns(messages_of(row))
@@ -74,7 +59,7 @@ def _alpaca(row: ExportRow) -> dict[str, Json]:
 _NAMES = {"system": "system", "developer": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 
 
-@line_exporter("sharegpt", keeps=(TRACES[0],))
+@exporter("sharegpt", keeps=(TRACES[0],))
 def sharegpt(row: ExportRow) -> dict[str, Json]:
     """ShareGPT JSON lines: conversations, and tools as JSON text; reasoning stands before the answer, in <think>."""
     result: dict[str, Json] = {"conversations": [_turn(message) for message in messages_of(row)]}
@@ -103,7 +88,7 @@ def _turn(message: Message) -> dict[str, str]:
     }
 
 
-@line_exporter("openai", keeps=_TURNS)
+@exporter("openai", keeps=_TURNS)
 def openai(row: ExportRow) -> dict[str, Json]:
     """OpenAI chat JSON lines: messages and tools; raw text and conversations without a last answer stay out.
 
@@ -122,20 +107,24 @@ def _openai_message(message: Message) -> dict[str, Json]:
     return {key: value for key, value in with_arguments_as_text(message).items() if key != TRACES[0]}
 
 
-@line_exporter("trl", keeps=_TRL, has_text=True)
+@exporter("trl", keeps=_TRL)
 def _pair(row: ExportRow) -> dict[str, Json]:
     """TRL prompt-completion rows as lists of messages, with tools; raw text goes to files of its own below text/."""
+    if row["messages"] is None:
+        return {"text": row["text"]}
     prompt, answer = parted(conversation_of(messages_of(row)))
     return {"prompt": prompt, "completion": [answer]} | tools_of(row)
 
 
-@line_exporter("trl-conversational", keeps=_TRL, has_text=True)
+@exporter("trl-conversational", keeps=_TRL)
 def _conversation(row: ExportRow) -> dict[str, Json]:
     """TRL conversational rows: messages and tools, with the arguments of tool calls as objects."""
+    if row["messages"] is None:
+        return {"text": row["text"]}
     return {"messages": conversation_of(messages_of(row))} | tools_of(row)
 
 
-@line_exporter("trl-text")
+@exporter("trl-text")
 def _texts(row: ExportRow) -> dict[str, Json]:
     """TRL prompt-completion rows as plain texts: one user message, one answer, no chat template."""
     system, turns = plain_turns(messages_of(row))
@@ -144,7 +133,7 @@ def _texts(row: ExportRow) -> dict[str, Json]:
     return {"prompt": turns[0][0], "completion": turns[0][1]}
 
 
-@line_exporter("trl-preference", keeps=("rejected", *_TRL), takes_answers=True)
+@exporter("trl-preference", keeps=("rejected", *_TRL), takes_answers=True)
 def _preference(row: ExportRow) -> dict[str, Json]:
     """TRL preference rows: prompt, chosen and rejected as lists of messages, and tools."""
     prompt, chosen, rejected = map(conversation_of, preference_pair(row))
@@ -152,33 +141,17 @@ def _preference(row: ExportRow) -> dict[str, Json]:
 
 
 @exporter("trl-unpaired", keeps=("rejected", *_TRL, "liked"), takes_answers=True)
-def write_unpaired(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
+def _unpaired(row: ExportRow) -> list[dict[str, Json]]:
     """TRL unpaired preference rows, as for KTO: prompt and completion as lists of messages, and label true or false."""
-    # A pair becomes two rows, so that rows are divided before they are written.
-    divided = {split: chain.from_iterable(map(_verdicts, rows)) for split, rows in rows_by_split.items()}
-    return write_lines(divided, folder, _unpaired, SkippedRows(folder))
-
-
-def _verdicts(row: ExportRow) -> Iterator[ExportRow]:
-    """Yield a row with the best answer and one with the worst; the row itself where there are no such two."""
-    answers: Sequence[Mapping[str, Any]] = row.get("answers") or ()
-    if len(answers) < 2 or answers[0]["rating"] == answers[-1]["rating"]:
-        yield row
-        return
-    # The prompt is what stands before the best answer.
-    prompt, _ = prompt_and_answers(row)
-    worst = [*prompt, *answers[-1]["messages"]]
-    yield {**row, "answers": [answers[0]], "is_good": True}
-    yield {**row, "messages": worst, "answers": [answers[-1]], "is_good": False}
-
-
-def _unpaired(row: ExportRow) -> dict[str, Json]:
-    prompt, (answer, *others) = prompt_and_answers(row)
-    if others:
-        raise CannotExpressError(TIED)
-    is_good = row.get("is_good", answer["rating"] > 0)
-    talk = {"prompt": conversation_of(prompt), "completion": conversation_of(answer["messages"])}
-    return talk | {"label": is_good} | tools_of(row)
+    prompt, answers = prompt_and_answers(row)
+    verdicts = [(answers[0], answers[0]["rating"] > 0)]
+    if len(answers) > 1:
+        preference_pair(row)
+        verdicts = [(answers[0], True), (answers[-1], False)]
+    talk = {"prompt": conversation_of(prompt)} | tools_of(row)
+    return [
+        talk | {"completion": conversation_of(answer["messages"]), "label": is_good} for answer, is_good in verdicts
+    ]
 
 
 def sole(messages: Sequence[Message]) -> Message:
@@ -192,7 +165,7 @@ def sole(messages: Sequence[Message]) -> Message:
     return messages[0]
 
 
-@line_exporter("openai-preference", keeps=("rejected", *_TURNS), takes_answers=True)
+@exporter("openai-preference", keeps=("rejected", *_TURNS), takes_answers=True)
 def _openai_preference(row: ExportRow) -> dict[str, Json]:
     """OpenAI preference rows: input, preferred_output and non_preferred_output, each answer one message.
 
@@ -206,7 +179,7 @@ def _openai_preference(row: ExportRow) -> dict[str, Json]:
     }
 
 
-@line_exporter(
+@exporter(
     "axolotl-preference", keeps=("rejected", *_TRL), takes_answers=True,
     note="In the settings of Axolotl: rl: dpo, and for each file type: chat_template.default.",
 )  # fmt: skip

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from curate.base.record import TRACES, Json
-from curate.base.storage import Scratch, write_atomic
-from curate.formats.exporters import ExportResult, RowsBySplit, SkippedRows, exporter
-from curate.formats.exporters._rows import NUMBERS, TEXTS, columns_in, conversations_in
+from curate.base.storage import Scratch
+from curate.formats.exporters import ExportRow, ExportRun, exporter
+from curate.formats.exporters._rows import NUMBERS, TEXTS, columns_of, conversations_in
 
 if TYPE_CHECKING:
     from polars import DataType
@@ -22,12 +22,8 @@ _BATCH = 10_000
 _GROUP = 122_880
 
 
-@exporter("parquet", keeps=None, takes_answers=True)
-def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json]) -> ExportResult:
-    """Parquet: one file a split; messages are typed, tools and the workspace's own line are JSON text.
-
-    Preferences are there as whole conversations, chosen and rejected.
-    """
+def write_parquet(export: ExportRun, name: str = "{}.parquet") -> list[Path]:
+    """Write a file for each split, called ``name``, in which {} is the split, and return the files."""
     # polars takes longer to import than all of the command line.
     import polars
 
@@ -42,20 +38,25 @@ def write(rows_by_split: RowsBySplit, folder: Path, _manifest: Mapping[str, Json
         }
     )  # fmt: skip
     schema: dict[str, polars.DataType] = dict.fromkeys(TEXTS, text) | dict.fromkeys(NUMBERS, number)
-    schema |= dict.fromkeys(conversations_in(rows_by_split), polars.List(message))
-    paths, skipped = [], SkippedRows(folder)
-    for split, rows in rows_by_split.items():
-        paths.append(folder / f"{split}.parquet")
-        write_atomic(paths[-1], [_parquet(columns_in(rows, split, skipped), schema, paths[-1])])
-    return ExportResult(paths, sum(map(len, rows_by_split.values())) - len(skipped), skipped)
+    schema |= dict.fromkeys(conversations_in(export.rows_by_split), polars.List(message))
+    return export.write_each(name, lambda split: [_parquet(export.lines(split), schema, export.folder / f".{split}")])
+
+
+@exporter("parquet", write=write_parquet, keeps=None, takes_answers=True)
+def convert(row: ExportRow) -> Mapping[str, Json]:
+    """Parquet: one file a split; messages are typed, tools and the workspace's own line are JSON text.
+
+    Preferences are there as whole conversations, chosen and rejected.
+    """
+    return columns_of(row)
 
 
 def _parquet(rows: Iterator[Mapping[str, Json]], schema: Mapping[str, DataType], path: Path) -> bytes:
-    """Return ``rows`` as the bytes of a Parquet file; what they take in memory until then lies beside ``path``."""
+    """Return ``rows`` as the bytes of a Parquet file; what they take in memory until then lies below ``path``."""
     import polars
 
     # As Python objects a million rows take gigabytes; polars itself goes through the frames of a folder group by group.
-    scratch = Scratch(path.with_suffix(".arrow"))
+    scratch = Scratch(path)
     try:
         for number in count():
             batch = list(islice(rows, _BATCH))

@@ -138,7 +138,8 @@ Recognise = Callable[[Sequence[Row]], float]
 Guess = Callable[[Sequence[Row], Mapping[str, str]], dict[str, str]]
 # A row that holds many records, such as an article with its questions, gives a list of them, with an error for each
 # that cannot be read.
-Read = Callable[[Row, Mapping[str, str]], ConvertedRow | Sequence[ConvertedRow | RowError]]
+# One that has a guess is given the mapping, too.
+Read = Callable[..., ConvertedRow | Sequence[ConvertedRow | RowError]]
 Rows = Callable[[Path], Iterator[SourceRow | Rejected]]
 RowNotices = Callable[[Path, Sequence[Row]], Sequence[str]]
 FileNotices = Callable[[Path], Sequence[str]]
@@ -150,8 +151,8 @@ Advise = Callable[[Sequence[Row]], str]
 class Importer:
     """How rows of one format are recognised and read.
 
-    ``recognise`` gives the likeness of sample rows in [0, 1]; ``read`` turns one row into a draft, with a mapping from
-    our field names to columns where the format takes one; ``guess`` completes such a mapping from sample rows.
+    ``recognise`` gives the likeness of sample rows in [0, 1]; ``read`` turns one row into a draft. Where there is a
+    ``guess``, which completes a mapping from our field names to columns from sample rows, ``read`` is given that, too.
     ``is_named_by_split``: a file of this format is called by the split of its rows, such as ``train.parquet``.
     ``notices`` gives what is to be said of a file and its first rows, such as what they cannot hold.
     """
@@ -171,7 +172,7 @@ class Importer:
         Raises:
             RowError: nothing of the row can be read.
         """
-        read = self.read(row, mapping)
+        read = self.read(row, mapping) if self.guess else self.read(row)
         return [read] if isinstance(read, ConvertedRow) else read
 
 

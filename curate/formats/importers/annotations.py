@@ -55,33 +55,30 @@ class Task:
 
 
 def annotation_tool(
-    name: str, read_task: Callable[[Row, Mapping[str, str]], Task], *,
-    find_question: Callable[[Sequence[Row]], str] = lambda _rows: "", **options: Any,
-) -> Callable[[Callable[..., Any]], Any]:  # fmt: skip
-    """Register an importer of which ``read_task`` says what is in a row; the docstring of the function is its help.
+    name: str, *, find_question: Callable[[Sequence[Row]], str] = lambda _rows: "", **options: Any
+) -> Callable[[Callable[[Row, str], Task]], Any]:
+    """Register an importer by a function that says what is in a row; its docstring is the help.
 
-    ``find_question`` returns the column that is asked about in rows that do not tell it from the answers.
+    It is also given the column that is asked about, which ``find_question`` returns in rows that do not tell it from
+    the answers.
     """
 
-    def guess_questions(rows: Sequence[Row], mapping: Mapping[str, str]) -> dict[str, str]:
-        mapping = ({"instruction": name} if (name := find_question(rows)) else {}) | dict(mapping)
-        tasks: list[Task] = []
-        for row in rows:
-            with suppress(RowError):
-                tasks.append(read_task(row, mapping))
-        instruction = question_of([task.shown for task in tasks])
-        question = mapping.get("output") or best_question(
-            one for task in tasks if _is_open(task.shown) for one in task.answers
-        )
-        return {key: column for key, column in (("instruction", instruction), ("output", question)) if column} | dict(
-            mapping
-        )
+    def register(read_task: Callable[[Row, str], Task]) -> Any:
+        def guess_questions(rows: Sequence[Row], mapping: Mapping[str, str]) -> dict[str, str]:
+            tasks: list[Task] = []
+            for row in rows:
+                with suppress(RowError):
+                    tasks.append(read_task(row, mapping.get("instruction") or find_question(rows)))
+            open_answers = (one for task in tasks if _is_open(task.shown) for one in task.answers)
+            instruction = mapping.get("instruction") or find_question(rows) or question_of([t.shown for t in tasks])
+            question = mapping.get("output") or best_question(open_answers)
+            guessed = {"instruction": instruction, "output": question} | dict(mapping)
+            return {field: column for field, column in guessed.items() if column}
 
-    def register(describe: Callable[..., Any]) -> Any:
         def read(row: Row, mapping: Mapping[str, str]) -> ConvertedRow:
-            return record_of(read_task(row, mapping), mapping)
+            return record_of(read_task(row, mapping.get("instruction", "")), mapping)
 
-        read.__doc__ = describe.__doc__
+        read.__doc__ = read_task.__doc__
         return importer(name, guess=guess_questions, **({"notices": low_ratings} | options))(read)
 
     return register
@@ -275,10 +272,22 @@ def _is_studio(row: Row) -> bool:
     return (isinstance(row.get("data"), dict) and bool(_notes_of(row))) or all(name in row for name in _FLAT)
 
 
-def _studio(row: Row, mapping: Mapping[str, str]) -> Task:
+@annotation_tool(
+    "label-studio",
+    find_question=lambda rows: question_of([_task_fields(row) for row in rows if all(name in row for name in _FLAT)]),
+    fits=_is_studio,
+    samples=[
+        {"id": 1, "data": {"text": "Where is my card?"}, "predictions": [], "annotations": [
+            {"completed_by": {"id": 3, "email": "ann@example.org"}, "created_at": "2026-03-01T10:00:00Z", "result": [
+                {"from_name": "intent", "to_name": "text", "type": "choices", "value": {"choices": ["card"]}}]}]},
+        {"id": 1, "text": "Where is my card?", "intent": "card", "annotator": 1, "annotation_id": 7, "lead_time": 2.5},
+    ],
+)  # fmt: skip
+def label_studio(row: Row, question: str) -> Task:
+    """Label Studio tasks and JSON-MIN rows: the text of a task, and what each annotator answered to each question."""
     notes = _notes_of(row)
     if not isinstance(row.get("data"), dict) or not notes:
-        return _annotation(row, mapping.get("instruction", ""))
+        return _annotation(row, question)
     annotations = [one for one in row[notes] if isinstance(one, dict)]
     answers: list[GivenAnswer] = []
     marks: list[Json] = []
@@ -348,22 +357,6 @@ def _annotator(value: Json) -> str:
     return str(value) if value not in (None, "") else "label-studio"
 
 
-@annotation_tool(
-    "label-studio",
-    _studio,
-    find_question=lambda rows: question_of([_task_fields(row) for row in rows if all(name in row for name in _FLAT)]),
-    fits=_is_studio,
-    samples=[
-        {"id": 1, "data": {"text": "Where is my card?"}, "predictions": [], "annotations": [
-            {"completed_by": {"id": 3, "email": "ann@example.org"}, "created_at": "2026-03-01T10:00:00Z", "result": [
-                {"from_name": "intent", "to_name": "text", "type": "choices", "value": {"choices": ["card"]}}]}]},
-        {"id": 1, "text": "Where is my card?", "intent": "card", "annotator": 1, "annotation_id": 7, "lead_time": 2.5},
-    ],
-)  # fmt: skip
-def label_studio() -> None:
-    """Label Studio tasks and JSON-MIN rows: the text of a task, and what each annotator answered to each question."""
-
-
 _RESPONSES = ".responses"
 # What stands beside the fields of a record, in one form or the other.
 _BESIDE_FIELDS = ("responses", "suggestions", "metadata", "vectors", "status", "_server_id", "id", "external_id")
@@ -386,7 +379,21 @@ def _is_argilla(row: Row) -> bool:
     return is_nested or any(name.endswith(_RESPONSES) for name in row) or bool(_old_questions(row))
 
 
-def _argilla(row: Row, _mapping: Mapping[str, str]) -> Task:
+@annotation_tool(
+    "argilla",
+    fits=_is_argilla,
+    samples=[
+        {"id": "a", "fields": {"text": "Say hi."}, "metadata": {}, "suggestions": {}, "vectors": {}, "responses": {
+            "reply": [{"value": "Hi.", "user_id": "u1"}, {"value": "Hello.", "user_id": "u2"}]}},
+        {"id": "a", "status": "completed", "text": "Say hi.", "reply.responses": ["Hi."],
+         "reply.responses.users": ["u1"], "reply.responses.status": ["submitted"]},
+        {"text": "Say hi.", "reply-suggestion": None,
+         "reply": [{"user_id": "u1", "value": "Hi.", "status": "submitted"}]},
+    ],
+)  # fmt: skip
+def argilla(row: Row, _question: str) -> Task:
+    """Argilla records: the fields, and what each annotator responded to each question; drafts and discarded ones are
+    stored and not taken."""
     responses, place, columns = row.get("responses"), "", ["responses"]
     if isinstance(row.get("fields"), dict) and isinstance(responses, dict | list):
         shown, place = row["fields"], "/fields"
@@ -438,24 +445,6 @@ def _argilla_columns(row: Row) -> tuple[Row, Row, list[tuple[str, Json]], list[s
     return shown, left, pairs, [*old, *(name for name in beside if _RESPONSES in name)]
 
 
-@annotation_tool(
-    "argilla",
-    _argilla,
-    fits=_is_argilla,
-    samples=[
-        {"id": "a", "fields": {"text": "Say hi."}, "metadata": {}, "suggestions": {}, "vectors": {}, "responses": {
-            "reply": [{"value": "Hi.", "user_id": "u1"}, {"value": "Hello.", "user_id": "u2"}]}},
-        {"id": "a", "status": "completed", "text": "Say hi.", "reply.responses": ["Hi."],
-         "reply.responses.users": ["u1"], "reply.responses.status": ["submitted"]},
-        {"text": "Say hi.", "reply-suggestion": None,
-         "reply": [{"user_id": "u1", "value": "Hi.", "status": "submitted"}]},
-    ],
-)  # fmt: skip
-def argilla() -> None:
-    """Argilla records: the fields, and what each annotator responded to each question; drafts and discarded ones are
-    stored and not taken."""
-
-
 _MARKS = ("_input_hash", "_task_hash", "_view_id", "_annotator_id", "_session_id")
 _ANSWER_FIELDS = ("response", "completion", "output", "label", "accept")
 # What a row says about how it was shown.
@@ -468,7 +457,19 @@ def _is_prodigy(row: Row) -> bool:
     )
 
 
-def _prodigy(row: Row, _mapping: Mapping[str, str]) -> Task:
+@annotation_tool(
+    "prodigy",
+    fits=_is_prodigy,
+    notices=lambda path, rows: low_ratings(path, [row for row in rows if row.get("answer") == "accept"]),
+    samples=[
+        {"text": "Where is my card?", "label": "card", "answer": "accept", "_input_hash": 1, "_task_hash": 2},
+        {"text": "Where is my card?", "options": [{"id": "card", "text": "Card"}], "accept": ["card"],
+         "answer": "accept", "_input_hash": 1, "_task_hash": 3, "_annotator_id": "set-ann", "_timestamp": 1767225600},
+        {"prompt": "Say hi.", "response": "Hello.", "answer": "accept"},
+    ],
+)  # fmt: skip
+def prodigy(row: Row, _question: str) -> Task:
+    """Prodigy rows that were accepted: the text, and the label, the choice or the response; others are put aside."""
     if not _is_prodigy(row) or row["answer"] != "accept":
         raise RowError(f"its annotator has said {row.get('answer')!r}")
     annotator = str(row.get("_annotator_id") or row.get("_session_id") or "prodigy")
@@ -489,22 +490,6 @@ def _time_of(moment: Json) -> str:
         return ""
 
 
-@annotation_tool(
-    "prodigy",
-    _prodigy,
-    fits=_is_prodigy,
-    notices=lambda path, rows: low_ratings(path, [row for row in rows if row.get("answer") == "accept"]),
-    samples=[
-        {"text": "Where is my card?", "label": "card", "answer": "accept", "_input_hash": 1, "_task_hash": 2},
-        {"text": "Where is my card?", "options": [{"id": "card", "text": "Card"}], "accept": ["card"],
-         "answer": "accept", "_input_hash": 1, "_task_hash": 3, "_annotator_id": "set-ann", "_timestamp": 1767225600},
-        {"prompt": "Say hi.", "response": "Hello.", "answer": "accept"},
-    ],
-)  # fmt: skip
-def prodigy() -> None:
-    """Prodigy rows that were accepted: the text, and the label, the choice or the response; others are put aside."""
-
-
 def _labels_of(row: Row) -> str:
     return next((name for name in ("label", "labels", "cats") if isinstance(row.get(name), list)), "")
 
@@ -515,7 +500,16 @@ def _is_doccano(row: Row) -> bool:
     return isinstance(row.get("text"), str) and bool(_labels_of(row)) and is_marked
 
 
-def _doccano(row: Row, _mapping: Mapping[str, str]) -> Task:
+@annotation_tool(
+    "doccano",
+    fits=_is_doccano,
+    samples=[
+        {"id": 1, "text": "Where is my card?", "label": ["card"], "Comments": []},
+        {"id": 2, "text": "Where is my loan?", "cats": ["loan", "urgent"], "entities": [[9, 16, "a"]], "Comments": []},
+    ],
+)
+def doccano(row: Row, _question: str) -> Task:
+    """doccano examples: the text, and its labels or answer; examples that only mark places are put aside."""
     name = _labels_of(row)
     labels = row[name] if _is_doccano(row) else []
     if not labels:
@@ -526,16 +520,3 @@ def _doccano(row: Row, _mapping: Mapping[str, str]) -> Task:
     left |= {name: labels} if len(labels) > 1 else {}
     # The file says who it was; see `convert`.
     return Task({"text": row["text"]}, row.get("id"), answers_of([("label", labels)], ""), left, [name])
-
-
-@annotation_tool(
-    "doccano",
-    _doccano,
-    fits=_is_doccano,
-    samples=[
-        {"id": 1, "text": "Where is my card?", "label": ["card"], "Comments": []},
-        {"id": 2, "text": "Where is my loan?", "cats": ["loan", "urgent"], "entities": [[9, 16, "a"]], "Comments": []},
-    ],
-)
-def doccano() -> None:
-    """doccano examples: the text, and its labels or answer; examples that only mark places are put aside."""

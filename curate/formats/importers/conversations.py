@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from curate.base.record import Json
@@ -59,7 +59,7 @@ def _joined_parts(_path: Path, rows: Sequence[Row]) -> list[str]:
             {"type": "thinking", "thinking": "2 and 3.", "signature": "c2ln"}, {"type": "text", "text": "5"}]}]},
     ],
 )  # fmt: skip
-def read_openai(row: Row, _mapping: Mapping[str, str]) -> ConvertedRow:
+def read_openai(row: Row) -> ConvertedRow:
     """Chat rows of OpenAI, TRL, Anthropic, Mistral and Bedrock; the arguments of calls stay as they are written."""
     messages, is_exact = read_messages(row.get("messages"))
     if row.get("choices") and messages[-1]["role"] != "assistant":
@@ -80,7 +80,7 @@ def read_openai(row: Row, _mapping: Mapping[str, str]) -> ConvertedRow:
         {"prompt": [{"role": "user", "content": "2 + 2?"}], "solution": "4"},
     ],
 )
-def read_reference(row: Row, _mapping: Mapping[str, str]) -> ConvertedRow:
+def read_reference(row: Row) -> ConvertedRow:
     """Prompts that end with the user, and the reference answer that a grader compares with, as the answer."""
     talk, name = talk_of(row), reference_of(row)
     if not name:
@@ -108,7 +108,7 @@ def read_reference(row: Row, _mapping: Mapping[str, str]) -> ConvertedRow:
         },
     ],
 )
-def read_sharegpt(row: Row, _mapping: Mapping[str, str]) -> ConvertedRow:
+def read_sharegpt(row: Row) -> ConvertedRow:
     """ShareGPT rows: human, gpt, system, observation and function_call turns, and tools as JSON text."""
     turns = as_list(row.get("conversations"))
     messages, is_exact = read_turns(turns)
@@ -155,7 +155,7 @@ def _is_completed(row: Row) -> bool:
         {"prompt": [{"role": "user", "content": "Sky?"}], "completion": [{"role": "assistant", "content": "Blue."}]},
     ],
 )
-def read_trl(row: Row, _mapping: Mapping[str, str]) -> ConvertedRow:
+def read_trl(row: Row) -> ConvertedRow:
     """TRL prompt-completion rows: both texts, or both lists of messages."""
     prompt, completion = row.get("prompt"), row.get("completion")
     columns = {"prompt": "instruction", "completion": "output"}
@@ -187,7 +187,7 @@ def _is_tree(row: Row) -> bool:
                 {"message_id": "a2", "text": "Hi there.", "role": "assistant", "rank": 1, "replies": []}]}},
     ],
 )  # fmt: skip
-def read_tree(row: Row, _mapping: Mapping[str, str]) -> list[ConvertedRow | RowError]:
+def read_tree(row: Row) -> list[ConvertedRow | RowError]:
     """Trees of messages (OpenAssistant): each path to an answer that nobody replied to is a talk of its own."""
     if not _is_tree(row):
         raise RowError("'prompt' is no message with replies")
@@ -260,7 +260,7 @@ def _role(mark: re.Match[str]) -> str:
         {"text": "<|system|>\nBe brief.\n<|user|>\nSay hi.\n<|assistant|>\nHello."},
     ],
 )
-def read_written(row: Row, _mapping: Mapping[str, str]) -> ConvertedRow:
+def read_written(row: Row) -> ConvertedRow:
     """Texts of turns marked "### Human:" and "### Assistant:" (also Instruction and Response, <|user|>), as talks."""
     name = _column(row)
     text = row.get(name)
@@ -291,7 +291,7 @@ def _is_bare(row: Row) -> bool:
     recognise=lambda rows: 0.8 * share(rows, _is_bare),
     samples=[{"text": "Rivers run to the sea."}, {"text": "So it is.", "meta": {"src": "book"}}],
 )
-def read_text(row: Row, _mapping: Mapping[str, str]) -> ConvertedRow:
+def read_text(row: Row) -> ConvertedRow:
     """Raw text rows: one text a record, for a domain workspace; talks that are written out are put aside."""
     refuse_talk(row.get("text"))
     return drafted("domain", row, {"text": row.get("text")}, {"text": "text"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def _notices(path: Path, rows: Sequence[dict[str, Json]]) -> list[str]:
         },
     ],
 )  # fmt: skip
-def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
+def read(row: dict[str, Json]) -> ConvertedRow:
     """Rows of our own exports: the line itself where they carry it, else a line made of their messages or text.
 
     Clusters are found anew, and ``source`` and ``license`` go to ``meta``, where the next export looks for them.

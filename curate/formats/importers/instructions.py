@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from curate.base.record import TRACES, Json
@@ -30,7 +30,7 @@ def _is_alpaca(row: Row) -> bool:
         {"instruction": "And in French?", "input": "", "output": "Bonjour.", "history": [["Greet me.", "Hello."]]},
     ],
 )
-def read_alpaca(row: Row, _mapping: Mapping[str, str]) -> ConvertedRow:
+def read_alpaca(row: Row) -> ConvertedRow:
     """Alpaca rows: instruction, input, output; with history they are conversations."""
     return _alpaca_record(row)
 
@@ -69,7 +69,7 @@ def _is_task(row: Row) -> bool:
          "instances": [{"input": "", "output": "Hello."}]},
     ],
 )  # fmt: skip
-def read_task(row: Row, _mapping: Mapping[str, str]) -> list[ConvertedRow | RowError]:
+def read_task(row: Row) -> list[ConvertedRow | RowError]:
     """Tasks of self-instruct: an instruction with instances of input and output, each of which is a record."""
     if not _is_task(row):
         raise RowError("it has no instruction with instances of input and output")
@@ -111,7 +111,7 @@ def _is_article(row: Row) -> bool:
          "answers": {"text": ["1901"], "answer_start": [24]}},
     ],
 )  # fmt: skip
-def read_squad(row: Row, _mapping: Mapping[str, str]) -> list[ConvertedRow | RowError]:
+def read_squad(row: Row) -> list[ConvertedRow | RowError]:
     """SQuAD articles and rows: a question on a passage and its first answer; questions without one are put aside."""
     return [_answer(row, row["context"], {})] if _is_question(row) else list(_questions(row))
 
@@ -170,7 +170,7 @@ def _is_easy(row: Row) -> bool:
         {"question": "How old is it?", "answer": "125 years.", "cot": "2026 - 1901 = 125.", "chunk": "Built in 1901."},
     ],
 )
-def read_easy(row: Row, _mapping: Mapping[str, str]) -> ConvertedRow:
+def read_easy(row: Row) -> ConvertedRow:
     """easy-dataset pairs: question, reasoning and answer, the label as category; the text they came from is stored."""
     texts = {"instruction": row.get("question"), "output": row.get("answer")}
     columns = {"question": "instruction", "answer": "output", "cot": "reasoning"}
@@ -247,7 +247,7 @@ def _has_passed(row: Row) -> bool:
          "repair_instructions": "End with a full stop.", "repaired_output": {"output": "Hello."}, "tags": ["greeting"]},
     ],
 )  # fmt: skip
-def read_run(row: Row, _mapping: Mapping[str, str]) -> ConvertedRow:
+def read_run(row: Row) -> ConvertedRow:
     """Kiln runs: the input, and the output as it was repaired; ratings and the first output are stored."""
     if not _is_run(row):
         raise RowError("no run of Kiln")

@@ -92,7 +92,7 @@ def _is_pair(row: dict[str, Json]) -> bool:
         {"chosen": "\n\nHuman: Say hi.\n\nAssistant: Hello.", "rejected": "\n\nHuman: Say hi.\n\nAssistant: Go away."},
     ],
 )  # fmt: skip
-def read(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
+def read(row: dict[str, Json]) -> ConvertedRow:
     """Pairs of a chosen and a rejected answer, as TRL, LLaMA-Factory and HH-RLHF have them."""
     return _pair_line(row)
 
@@ -142,7 +142,7 @@ def _recognise_liked(rows: Sequence[dict[str, Json]]) -> float:
         {"messages": [_ASK, {"role": "assistant", "content": "Hello."}], "kto_tag": True},
     ],
 )
-def read_liked(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
+def read_liked(row: dict[str, Json]) -> ConvertedRow:
     """Answers with a verdict on each, as KTO trains on them: prompt, completion and label."""
     verdict, name = _verdict(row), _completion(row)
     if not verdict or not name:
@@ -184,7 +184,7 @@ def _named(item: dict[str, Json], names: Sequence[str], kind: Any) -> str:
                                                    {"model": "b", "response": "Go away.", "overall_score": 1}]},
     ],
 )  # fmt: skip
-def read_rated(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
+def read_rated(row: dict[str, Json]) -> ConvertedRow:
     """Several answers to one prompt, each with a rating, as UltraFeedback has them."""
     if not (name := _rated_list(row)):
         raise RowError(f"none of {', '.join(_LISTS)} is a list of answers with ratings")
@@ -212,7 +212,7 @@ _OPENAI = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
          "non_preferred_output": [{"role": "assistant", "content": "Go away."}]},
     ],
 )  # fmt: skip
-def read_openai(row: dict[str, Json], _mapping: Mapping[str, str]) -> ConvertedRow:
+def read_openai(row: dict[str, Json]) -> ConvertedRow:
     """OpenAI preference rows: input, preferred_output and non_preferred_output."""
     source = row.get("input")
     if not isinstance(source, dict):

@@ -271,7 +271,7 @@ def test_rows_are_written_as_they_come_and_none_is_held(tmp_path: Path, name: st
     result = export_rows(name, {"train": Rows(rows), "test": Rows(rows)}, tmp_path, {"name": "v3"})
     assert watch.most <= 4
     assert result.num_rows + len(result.skipped) == 2_000
-    skipped = [(item.split, item.row["id"]) for item in result.skipped]
+    skipped = [(item["split"], item["id"]) for item in result.skipped]
     assert skipped == sorted(skipped, key=lambda item: (item[0] == "test", int(item[1])))
     if result.skipped:
         lines = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text(encoding="utf-8").splitlines()]

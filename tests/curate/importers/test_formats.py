@@ -212,6 +212,6 @@ def test_arguments_stay_as_they_are_written() -> None:
                 {"role": "assistant", "content": None, "tool_calls": [call]},
             ]
         }
-        draft = importers()["openai"].read(row, {})
+        draft = importers()["openai"].read(row)
         assert draft.line["messages"][1]["tool_calls"][0]["function"]["arguments"] == spelled
         assert not draft.extra

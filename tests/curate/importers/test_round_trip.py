@@ -171,7 +171,7 @@ def check_rows(name: str, exporter: str, rows: list[dict[str, Any]]) -> None:
     lines: list[tuple[Mapping[str, Any], str]] = []
     for row in rows:
         # Bytes make the comparison honest: what JSON cannot tell apart is not told apart here.
-        draft = importers()[name].read(orjson.loads(orjson.dumps(row)), {})
+        draft = importers()[name].records(orjson.loads(orjson.dumps(row)), {})[0]
         meta = dict(draft.line.get("meta") or {}) | ({"extra": draft.extra} if draft.extra else {})
         line = draft.line | ({"meta": meta} if meta else {})
         assert SHAPES[draft.kind].is_valid(line), SHAPES[draft.kind].problems(line)
