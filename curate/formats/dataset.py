@@ -270,8 +270,9 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         fault = error.errors()[0]
         key = ".".join(str(part) for part in fault["loc"])
-        message = f"{path}: {key}: {fault['msg']}"
-        raise CurateError("E915 bad-manifest", message, "Export the workspace again.") from error
+        raise CurateError(
+            "E915 bad-manifest", f"{path}: {key}: {fault['msg']}", "Export the workspace again."
+        ) from error
 
 
 def latest(datasets: Path) -> Path | None:
@@ -293,8 +294,7 @@ def read_pins(folder: Path) -> dict[str, Split]:
         path = folder / f"{name}.jsonl"
         entry = manifest.files.get(path.name)
         # A split that holds for good is read only from a file that nobody has edited.
-        ids = _ids_of(path, entry) if entry else None
-        if ids is None:
+        if entry is None or (ids := _ids_of(path, entry)) is None:
             hint = "Restore the file, or delete the whole folder to give its split up."
             raise CurateError("E911 dataset-changed", f"{path} does not match {folder / FILE_NAME}", hint)
         pins.update(dict.fromkeys(ids, name))
@@ -348,6 +348,8 @@ def write_dataset(
     try:
         manifest = _write(temporary, f"v{number}", rows, dropped, about)
         if last and manifest.is_same_data(before := read_manifest(last)):
+            # By this time a person sees that it is not older than the data.
+            (last / FILE_NAME).touch()
             return Export(last, before, False)
         folder = datasets / manifest.name
         # mkdtemp makes folders private; a dataset is as readable as the user's umask says.

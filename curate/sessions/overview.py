@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from glob import escape
 from itertools import chain
 from pathlib import Path
+from time import time
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
@@ -150,8 +151,7 @@ def _lengths(tokens: pl.Series) -> LengthHistogram | None:
         return None
     median, high, longest = (int(tokens.quantile(share, "nearest") or 0) for share in (0.5, 0.95, 1.0))
     top = max(NUM_BINS, 2 ** (longest - 1).bit_length() if longest > 1 else 1)
-    width = top // NUM_BINS
-    bins = (tokens.cast(int) // width).clip(0, NUM_BINS - 1).value_counts()
+    bins = (tokens.cast(int) * NUM_BINS // top).clip(0, NUM_BINS - 1).value_counts()
     by_bin: dict[int, int] = dict(bins.iter_rows())
     return LengthHistogram(median, high, longest, top, tuple(by_bin.get(number, 0) for number in range(NUM_BINS)))
 
@@ -408,28 +408,35 @@ def _labels(overview: ProjectOverview) -> Iterator[NextStep]:
 
 
 def _split(project: Project, overview: ProjectOverview) -> Iterator[NextStep]:
-    manifest = project.data.latest_manifest()
-    if manifest is None:
+    from curate.formats.dataset import FILE_NAME, read_manifest
+
+    folder = project.data.latest_dataset()
+    if folder is None:
         if overview.num_unsplit:
             yield NextStep("", f"{counted(overview.num_unsplit, 'record')} in no split", "split")
         return
-    created = datetime.fromisoformat(manifest.created)
-    # A file may change without a decision, and a decision without a file.
-    newest = max(path.stat().st_mtime for path in project.data.files())
-    changed = datetime.fromtimestamp(newest, UTC)
+    # A file may change without a decision, and a decision without a file. An export that finds the same data again
+    # renews the manifest's time, and a clone makes all files new.
+    manifest = read_manifest(folder)
+    created = max(_seconds(manifest.created), (folder / FILE_NAME).stat().st_mtime)
     events = project.recent(_MOST_OF_AN_ACT)
-    decided = next((event.at for event in events if _operation(event, events) not in _CHANGING_NOTHING), None)
-    changed = max([changed, *([datetime.fromisoformat(decided)] if decided else [])])
+    decided = (_seconds(event.at) for event in events if _operation(event, events) not in _CHANGING_NOTHING)
+    changed = max(next(decided, 0), *(path.stat().st_mtime for path in project.data.files()))
     if changed > created:
         yield NextStep("warn", f"dataset {manifest.name} is older than the data ({_ago(changed)})", "split")
 
 
+def _seconds(written: str) -> float:
+    return datetime.fromisoformat(written).timestamp()
+
+
 def _operation(event: Event, events: Sequence[Event]) -> str:
     """Return what a decision does, or takes back."""
-    if event.op != "undo":
-        return event.op
-    original = next((other for other in events if other.event == event.of), None)
-    return _operation(original, events) if original is not None else event.op
+    by_name = {other.event: other for other in events}
+    # Each is popped, because a journal from elsewhere may have two that take back each other.
+    while event.op == "undo" and (original := by_name.pop(event.of, None)):
+        event = original
+    return event.op
 
 
 def _runs(runs: Sequence[Run]) -> Iterator[NextStep]:
@@ -446,8 +453,8 @@ def _runs(runs: Sequence[Run]) -> Iterator[NextStep]:
         yield NextStep(tone, f"run {newest.id} {words}", "train", {"run": newest.id})
 
 
-def _ago(then: datetime) -> str:
-    seconds = max(0, int((datetime.now(UTC) - then).total_seconds()))
+def _ago(then: float) -> str:
+    seconds = int(time() - then)
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= size:
             return f"{seconds // size} {unit} ago"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -109,7 +110,7 @@ def test_a_line_that_is_no_record_is_an_error_to_fix(make_workspace) -> None:
 
 def test_a_dataset_older_than_the_data_is_stale(make_workspace) -> None:
     workspace = make_workspace()
-    export_dataset(workspace)
+    export, _ = export_dataset(workspace)
     old = 1_000_000_000
     os.utime(workspace.root / "data" / "a.jsonl", (old, old))
     with open_project(workspace.root, "ana") as project:
@@ -120,6 +121,16 @@ def test_a_dataset_older_than_the_data_is_stale(make_workspace) -> None:
     with open_project(workspace.root, "ana") as project:
         project.load()
         assert [text for text in told(project) if text.startswith("dataset v1 is older than the data")]
+    # An export that finds the same data again says so here as well.
+    manifest = export.path / "manifest.json"
+    manifest.write_text(re.sub(r'"created": ?"[^"]*"', '"created":"2002-01-01T00:00:00Z"', manifest.read_text()))
+    os.utime(manifest, (old, old))
+    os.utime(workspace.root / "data" / "a.jsonl", (old + 100_000_000, old + 100_000_000))
+    with open_project(workspace.root, "ana") as project:
+        project.load()
+        assert "dataset v1 is older" in " ".join(told(project))
+        assert not project.export().is_new
+        assert "dataset v1 is older" not in " ".join(told(project))
 
 
 def test_what_models_propose_makes_no_dataset_stale(make_workspace) -> None:
