@@ -16,7 +16,7 @@ import click
 from curate.base import console
 from curate.base.record import CurateError, Json
 from curate.base.tables import counted, listed
-from curate.cli._visible import findings_for, let_through, visible_states
+from curate.cli._visible import visible_states
 
 if TYPE_CHECKING:
     from curate.base.events import Decision
@@ -111,11 +111,9 @@ def _matching(project: Project, where: str) -> list[RecordState]:
     wanted = parse_filter(where)
     if not wanted.terms:
         raise click.BadParameter("it lets every record through; id:* says so", param_hint="--where")
-    findings = findings_for(project, wanted)
-    states: Iterator[RecordState] = iter(visible_states(project.data, show_values=False, by=project.by))
-    if not wanted.asks_about("status"):
-        states = (state for state in states if state.dropped is None)
-    matching = list(let_through(project, wanted, states, findings))
+    names, is_of_status = set(project.select(wanted)), wanted.asks_about("status")
+    states = visible_states(project.data, show_values=False, by=project.by)
+    matching = [state for state in states if state.record.id in names and (is_of_status or state.dropped is None)]
     if not matching:
         console.talk("no record matches the filter")
     return matching

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import compress, islice
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +13,9 @@ if TYPE_CHECKING:
     from curate.base.record import Finding, Record
     from curate.project.blind import Blind
     from curate.project.data import ProjectData
-    from curate.project.filters import Filter
     from curate.project.fold import RecordState
     from curate.project.project import Project
     from curate.project.validation import Validation
-
-# Records whose texts are laid out for a filter at once.
-_BLOCK = 20_000
 
 
 def visible_states(data: ProjectData, *, show_values: bool, name: str = "", by: str = "") -> Iterable[RecordState]:
@@ -81,33 +75,6 @@ def visible_findings(findings: Sequence[Finding], validation: Validation) -> lis
     if num_hidden:
         console.talk(f"hidden: what {counted(num_hidden, 'finding')} would tell of others' answers; see --show-values")
     return [finding for finding in visible if finding]
-
-
-def findings_for(project: Project, wanted: Filter | None, columns: Sequence[str] = ()) -> Sequence[Finding]:
-    """Return what validation says where a filter or a column asks for it.
-
-    Ask first: records are then taken from that reading.
-    """
-    is_asked = "status" in columns or (wanted is not None and wanted.needs_findings)
-    return project.validate(limit=sys.maxsize, has_leaks=True).findings if is_asked else ()
-
-
-def let_through(
-    project: Project, wanted: Filter, states: Iterable[RecordState], findings: Sequence[Finding]
-) -> Iterator[RecordState]:
-    """Yield those of ``states`` that a filter lets through; ``findings`` are those of `findings_for`."""
-    from curate.project.catalog.columns import LearningDynamics, rank_findings
-
-    data = project.data
-    learning = LearningDynamics(data)
-    learning.renew({name for term in wanted.terms for name in term.columns()})
-    known, pins = rank_findings(findings, data), data.pins()
-    source = iter(states)
-    # In blocks: the texts of a million records need not be in memory at once.
-    while block := list(islice(source, _BLOCK)):
-        statuses = [known.status(state) for state in block]
-        splits = [pins.get(state.record.id) or state.record.split or "" for state in block]
-        yield from compress(block, wanted.lets_through(block, statuses, splits, learning))
 
 
 def blind_of(data: ProjectData, by: str = "") -> Blind:

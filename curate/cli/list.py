@@ -14,10 +14,9 @@ from curate.base.record import SPLITS, Exit, Split
 from curate.base.tables import counted
 from curate.cli._options import format_option, refuse_if, workspace_argument
 from curate.cli._output import print_lines
-from curate.cli._visible import findings_for, let_through, visible_states
+from curate.cli._visible import visible_states
 
 if TYPE_CHECKING:
-    from curate.base.record import Finding
     from curate.project.filters import Filter
     from curate.project.fold import RecordState
     from curate.project.project import Project
@@ -103,12 +102,12 @@ def command(
         _save(project, save, chosen)
         return Exit.OK
     pins = project.data.pins()
-    findings = findings_for(project, wanted, () if field else chosen.columns)
-    matching = _matching(project, wanted, findings, pins, category, splits, status, show_values=show_values)
+    # It may read the records, from which those that match are then taken.
+    cells_of = None if field else _cell_getter(project, chosen.columns, pins)
+    matching = _matching(project, wanted, pins, category, splits, status, show_values=show_values)
     if field:
         print_lines(_count_lines(matching, field, pins, is_json=form != "text"))
     else:
-        cells_of = _cell_getter(project, chosen.columns, findings, pins)
         _print_some(_sorted(matching, chosen.sort, pins), limit, cells_of, is_json=form == "jsonl")
     return Exit.OK
 
@@ -124,7 +123,7 @@ def _print_some(
 
 
 def _matching(
-    project: Project, wanted: Filter | None, findings: Sequence[Finding], pins: Mapping[str, Split],
+    project: Project, wanted: Filter | None, pins: Mapping[str, Split],
     categories: Collection[str], splits: Collection[str], status: str | None, *, show_values: bool,
 ) -> Iterable[RecordState]:  # fmt: skip
     """Return the records that all conditions let through."""
@@ -133,15 +132,16 @@ def _matching(
     if status is None:
         # A filter that asks for dropped records would else find none.
         status = "all" if wanted and wanted.asks_about("status") else "in"
+    names = frozenset(project.select(wanted, is_whole=show_values)) if wanted else frozenset()
     tell_remarks(project.data)
-    states: Iterable[RecordState] = (
+    return (
         state
         for state in visible_states(project.data, show_values=show_values)
         if (not categories or state.record.category in categories)
         and (not splits or (pins.get(state.record.id) or state.record.split) in splits)
         and (status == "all" or (state.dropped is not None) == (status == "dropped"))
+        and (wanted is None or state.record.id in names)
     )
-    return let_through(project, wanted, states, findings) if wanted else states
 
 
 def _parsed(where: str) -> Filter | None:
@@ -195,27 +195,25 @@ def _sorted(states: Iterable[RecordState], sort: str, pins: Mapping[str, Split])
     return sorted(listed, key=lambda state: value_of(state, column, pins), reverse=is_descending)
 
 
-def _cell_getter(
-    project: Project, columns: Sequence[str], findings: Sequence[Finding], pins: Mapping[str, Split]
-) -> CellGetter | None:
+def _cell_getter(project: Project, columns: Sequence[str], pins: Mapping[str, Split]) -> CellGetter | None:
     """Return the function that returns the values of ``columns`` of a record by their names; None without columns."""
     if not columns:
         return None
     from curate.project.views import value_of
 
-    if not {"status", *_DYNAMICS} & set(columns):
-        return lambda state: {column: value_of(state, column, pins) for column in columns}
-    from curate.project.catalog.columns import LearningDynamics, rank_findings
-
-    known, learning = rank_findings(findings, project.data), LearningDynamics(project.data)
-    learning.renew(columns)
+    by_catalog = [column for column in columns if column in ("status", *_DYNAMICS)]
+    known: dict[str, dict[str, str | float | None]] = {}
+    if by_catalog:
+        if "status" in by_catalog:
+            project.judge()
+        frame = (project.catalog if project.is_loaded else project.load()).frame(["id", *by_catalog])
+        known = {row["id"]: row for row in frame.to_dicts()}
 
     def cell(state: RecordState, column: str) -> str | int | float | None:
-        if column in _DYNAMICS:
-            number: float | None = getattr(learning.by_id.get(state.record.id), column, None)
-            return number if number is None else round(number, 4)
-        is_in = state.dropped is None
-        return (known.status(state) if is_in else "dropped") if column == "status" else value_of(state, column, pins)
+        if column not in by_catalog:
+            return value_of(state, column, pins)
+        value = known[state.record.id][column]
+        return round(value, 4) if isinstance(value, float) else value
 
     return lambda state: {column: cell(state, column) for column in columns}
 

@@ -1,4 +1,4 @@
-"""Regular expressions that people type: what they cost, and what a line must have for one to match a text in it."""
+"""Regular expressions that people type, and what they cost."""
 
 from __future__ import annotations
 
@@ -14,14 +14,6 @@ _COUNTED = re.compile(r"\{(\d{1,9})(?:,(\d{0,9}))?\}")
 _CODE_POINT = re.compile(r"\\[pPxuU]\{[^}]*\}")
 _GROUP = re.compile(r"\((?:\?(?:P?<\w+>|[a-zA-Z-]*:?))?")
 _ERROR = re.compile(r"^(?:regex )?error: (?!regex parse error)(.*)$", re.MULTILINE)
-# Flags that change how all else is read, and characters that are spelled in several ways.
-_UNREAD = re.compile(r"\(\?(?!:|P?<)|\\[pPxuU]")
-# What JSON may spell in another way than as itself.
-_ESCAPED = re.compile(r'["\\/\x00-\x1f]')
-# Lines that may have a text without showing it: a letter is spelled by its number (K and s are also the Kelvin sign and
-# the long s, in any case), or a text is put together of several, as those of calls and of content in parts are.
-_JOINED = r'"tool_calls"|"content"\s*:\s*\['
-_HIDDEN_ASCII, _HIDDEN = rf"\\u(?:00[2-7]|212[aA]|017[fF])|{_JOINED}", rf"\\u|{_JOINED}"
 
 
 def unfit(pattern: str) -> str | None:
@@ -86,39 +78,3 @@ def _after_class(pattern: str, offset: int) -> int:
             if not depth:
                 break
     return offset
-
-
-def required_text(pattern: str) -> str:
-    """Return a text that is in all that ``pattern``, which is fit, matches; "" where none is known."""
-    if _UNREAD.search(pattern):
-        return ""
-    texts, depth, offset = [""], 0, 0
-    while offset < len(pattern):
-        character = pattern[offset]
-        if character == "|" and not depth:
-            return ""
-        # What is repeated once or more may be so no time at all: "ab+*".
-        if character in "*?{" or (character == "+" and pattern.startswith(("*", "?", "{"), offset + 1)):
-            texts[-1] = texts[-1][:-1]
-        if depth or character in "\\[](){}.^$*?+|":
-            texts.append("")
-        else:
-            texts[-1] += character
-        depth += (character == "(") - (character == ")")
-        if character == "[":
-            offset = _after_class(pattern, offset)
-        elif character == "{":
-            offset = pattern.find("}", offset) + 1 or len(pattern)
-        else:
-            offset += 2 if character == "\\" else 1
-    return max(texts, key=len)
-
-
-def line_pattern(text: str, is_any_case: bool) -> str:
-    """Return an expression that matches each line of JSON with a record whose prompt or completion has ``text``.
-
-    It matches others as well; "" where it would match all.
-    """
-    part = max(_ESCAPED.split(text), key=len)
-    hidden = _HIDDEN_ASCII if part.isascii() else _HIDDEN
-    return f"(?{'i' if is_any_case else ''}:{pl.escape_regex(part)})|{hidden}" if part else ""

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NoReturn
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from curate.base.console import one_line
 from curate.base.record import SPLITS, CurateError
-from curate.project.catalog.columns import DYNAMICS_COLUMNS, STATUSES, TEXTS, LearningDynamics, states_frame
-from curate.project.expressions import line_pattern, required_text, unfit
-from curate.project.fold import RecordState
+from curate.project.catalog.columns import DYNAMICS_COLUMNS, STATUSES, TEXTS
+from curate.project.expressions import unfit
 
 # What the help screen says about the language, in Markdown.
 GUIDE = """\
@@ -69,8 +66,7 @@ _MOST_TEXT = 10_000
 _ANY_CASE = "(?i)"
 
 
-# A term is a polars expression. There is one meaning, because there is one way to evaluate: on the rows of the catalog,
-# on the rows that decisions have changed, or on a few states made into a frame.
+# A term is a polars expression. There is one meaning, because there is one way to evaluate: on the rows of the catalog.
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +127,6 @@ class Term:
         matches = pl.any_horizontal([self._option(option) for option in self.options])
         return ~matches if self.is_negated else matches
 
-    def raw_pattern(self) -> str:
-        """Return an expression that is in the line of each record one of whose texts has an option; "" for none."""
-        patterns = []
-        for option in self.options if self.field != "has" else ():
-            assert not isinstance(option, Between), "texts are not compared by size"
-            is_pattern = isinstance(option, Pattern)
-            text = required_text(option.text.removeprefix(_ANY_CASE)) if is_pattern else option.text
-            is_any_case = option.text.startswith(_ANY_CASE) if is_pattern else isinstance(option, Word)
-            patterns.append(line_pattern(text, is_any_case))
-        return "|".join(patterns) if all(patterns) else ""
-
     def _option(self, option: Option) -> pl.Expr:
         if self.field == "has":
             (name,) = (option.text,) if isinstance(option, Word) else ("",)
@@ -182,32 +167,9 @@ class Filter:
         every = [term.expression() for term in self.terms]
         return pl.all_horizontal(every) if every else pl.first().is_not_null() | True
 
-    def mask(self, frame: pl.DataFrame) -> NDArray[np.bool_]:
-        """Return which rows of ``frame``, which has all columns that the terms ask about, are let through."""
-        return frame.select(every=self.expression())["every"].to_numpy()
-
-    def lets_through(
-        self, states: Sequence[RecordState], statuses: Sequence[str] | None = None, splits: Sequence[str] | None = None,
-        learning: LearningDynamics | None = None,
-    ) -> list[bool]:  # fmt: skip
-        """Return, for each of ``states``, whether it is let through.
-
-        By default none has findings, so that each is "ok" or "dropped", and is in the split that it says; without
-        ``learning`` no run has trained on any of them.
-        """
-        statuses = statuses or ["ok"] * len(states)
-        splits = splits or [state.record.split or "" for state in states]
-        row_statuses = [
-            "dropped" if state.dropped is not None else status for state, status in zip(states, statuses, strict=True)
-        ]
-        ids = pl.Series([state.record.id for state in states], dtype=pl.String)
-        dynamics = (
-            learning.columns(ids)
-            if learning
-            else [pl.Series(n, [None] * len(ids), pl.Float64) for n in DYNAMICS_COLUMNS]
-        )
-        mask: list[bool] = self.mask(states_frame(states, row_statuses, splits, dynamics)).tolist()
-        return mask
+    def columns(self) -> set[str]:
+        """Return the columns that it asks about."""
+        return {name for term in self.terms for name in term.columns()}
 
     def hits(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Return, for each of ``texts``, the spans in it that terms about texts ask for, in order and apart.

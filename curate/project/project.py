@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from curate.formats.dataset import Export
     from curate.project.blind import Blind
     from curate.project.catalog import Catalog
+    from curate.project.filters import Filter
     from curate.project.history import DecisionConflict
     from curate.schema import Shape
     from curate.schema.settings import Settings
@@ -122,18 +123,28 @@ class Project:
         if not where:
             yield from self.data.records()
             return
-        from curate.project.catalog.columns import severities
         from curate.project.filters import parse_filter
 
         wanted = parse_filter(where)
-        catalog = self._load_once()
-        # A validation takes seconds: only a filter that asks about findings pays for it.
-        if wanted.needs_findings and not catalog.has_findings:
-            catalog.judge(severities(self.validate(limit=sys.maxsize, has_leaks=True).findings))
-        for name in catalog.frame(["id"], catalog.select(wanted))["id"]:
+        for name in self.select(wanted):
             state = self.state(name)
             if state.dropped is None or wanted.asks_about("status"):
                 yield state.record
+
+    def select(self, where: Filter, *, is_whole: bool = False) -> list[str]:
+        """Return the ids of the records that ``where`` lets through; ``is_whole`` is as for `Catalog.frame`."""
+        catalog = self._load_once()
+        if where.needs_findings:
+            self.judge()
+        names: list[str] = catalog.frame(["id"], catalog.select(where, is_whole=is_whole))["id"].to_list()
+        return names
+
+    def judge(self) -> None:
+        """Validate once, and give the records of the catalog their status by what is found."""
+        catalog = self._load_once()
+        # A validation takes seconds: only who asks about findings pays for it.
+        if not catalog.has_findings:
+            catalog.judge(catalog.severities_of(self.validate(limit=sys.maxsize, has_leaks=True).findings))
 
     @property
     def frame(self) -> pl.DataFrame:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from curate.similarity.dedupe.semantic import Encoder
 
 _CANDIDATES = 24
+_AT_ONCE = 8_192  # Records whose texts are read together.
 _LONGEST = 200_000  # Characters of a record that are compared by meaning.
 
 
@@ -73,7 +74,7 @@ class Nearest:
         if self._index is None or self._catalog is not self._project.catalog:
             self._catalog = self._project.catalog
             self._fresh, self._fresh_index, self._num_followed = {}, None, 0
-            table = self._catalog.base.table
+            table = self._catalog.table
             self._index = self._index_of(Records([], table, np.arange(len(table))).corpus())
 
     def _candidates(self, text: Corpus, field: Field) -> list[str]:
@@ -157,8 +158,11 @@ class NearestByMeaning:
         from curate.similarity.dedupe.semantic import Encoder
 
         encoder = Encoder(self._project.root / self._project.settings.dedupe.encoder)
-        pieces = (piece for _, piece in catalog.base.pieces(("prompt", "completion")))
-        self._vectors = encoder.vectors(_joined(*row) for piece in pieces for row in piece.iter_rows())
+        rows = range(len(catalog.table))
+        lines = (catalog.table.texts(rows[low : low + _AT_ONCE]) for low in range(0, len(rows), _AT_ONCE))
+        self._vectors = encoder.vectors(
+            _joined(prompt or text, answer) for some in lines for prompt, answer, text, *_ in some
+        )
         self._encoder, self._catalog, self._num_followed, self._rows = encoder, catalog, 0, {}
 
     def _follow(self, catalog: Catalog) -> None:

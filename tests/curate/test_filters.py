@@ -30,6 +30,7 @@ from curate.project.filters import (
 )
 from curate.project.fold import RecordState
 from tests import commands
+from tests.curate.catalogs import lets_through
 from tests.curate.deciding import decide
 from tests.effort import draws
 
@@ -135,7 +136,7 @@ STATES = [
     ],
 )
 def test_what_is_let_through(text, rows):
-    found = parse_filter(text).lets_through(STATES)
+    found = lets_through(parse_filter(text), STATES)
     assert [row for row, is_in in enumerate(found) if is_in] == rows
 
 
@@ -222,14 +223,14 @@ def terms_has() -> list[str]:
 
 def test_findings_decide_the_status_unless_a_record_is_dropped():
     statuses = ["warning", "ok", "error", "error", "ok"]
-    assert parse_filter("status:error|warn").lets_through(STATES, statuses) == [True, False, False, True, False]
-    assert parse_filter("status:dropped").lets_through(STATES, statuses) == [False, False, True, False, False]
-    assert parse_filter("split:train").lets_through(STATES, None, ["train", "", "", "", ""])[0]
+    assert lets_through(parse_filter("status:error|warn"), STATES, statuses) == [True, False, False, True, False]
+    assert lets_through(parse_filter("status:dropped"), STATES, statuses) == [False, False, True, False, False]
+    assert lets_through(parse_filter("split:train"), STATES, (), ["train", "", "", "", ""])[0]
 
 
 def test_nothing_to_ask_is_asked_of_nothing():
-    assert parse_filter("refund").lets_through([]) == []
-    assert Filter().lets_through(STATES) == [True] * 5
+    assert lets_through(parse_filter("refund"), []) == []
+    assert lets_through(Filter(), STATES) == [True] * 5
 
 
 # A second reading of the language, in plain Python, for texts whose letters have one upper and one lower form.
@@ -289,7 +290,7 @@ def same(one: RecordState, word: str) -> bool:
 @settings(max_examples=draws(200), deadline=None)
 def test_it_means_what_a_second_reading_says(asked, parts, blank):
     found = parse_filter(blank.join(text for text, _ in parts))
-    assert found.lets_through(asked) == [all(holds(one) for _, holds in parts) for one in asked]
+    assert lets_through(found, asked) == [all(holds(one) for _, holds in parts) for one in asked]
 
 
 @given(st.text(max_size=40))
@@ -303,7 +304,7 @@ def test_it_means_what_a_second_reading_says(asked, parts, blank):
 def test_any_text_is_a_filter_or_a_fault_with_a_column(text):
     fault = None
     try:
-        parse_filter(text).lets_through(STATES)
+        lets_through(parse_filter(text), STATES)
     except CurateError as error:
         fault = error
     if fault:

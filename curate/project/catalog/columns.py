@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
-from curate.base.console import spelled
 from curate.base.file_guard import inside
-from curate.base.record import Finding, Json, Record, Severity, canonical, estimated_tokens, source_of
-from curate.project.approval import UNAPPROVED, num_lacking
+from curate.base.record import Json, Severity, canonical, estimated_tokens, source_of
+from curate.project.approval import needs_approval, num_lacking
 from curate.project.data import RUNS, ProjectData
 from curate.project.feedback import FEEDBACK_FILE, RecordDynamics, is_as_told, latest_run, read_dynamics
 from curate.project.fold import RecordState
 from curate.schema.settings import ReviewSettings
+
+if TYPE_CHECKING:
+    from curate.checks.runner.table import RecordTable
 
 # Characters of a prompt and of a completion that a `CatalogRow` shows; an ellipsis follows where there are more.
 HEAD = 160
@@ -33,21 +35,7 @@ Labelled = tuple[str, str, str]
 RANKS: Mapping[Severity, int] = {"info": 0, "warning": 1, "error": 3}
 WAITING = 2
 
-_TYPES: dict[str, pl.DataType | type[pl.DataType]] = {
-    "file": pl.String,
-    "line": pl.UInt32,
-    "category": pl.String,
-    "split": pl.String,
-    "source": pl.String,
-    "kind": pl.String,
-    "tokens": pl.UInt32,
-    "prompt": pl.String,
-    "completion": pl.String,
-    "labels": pl.List(pl.Struct({"who": pl.String, "question": pl.String, "answer": pl.String})),
-    "machine": pl.String,
-}
-# What the texts of the base are kept as; nothing is null, what is not there is "" or an empty list.
-SCHEMA = pl.Schema(_TYPES)
+_LABELS = pl.List(pl.Struct({"who": pl.String, "question": pl.String, "answer": pl.String}))
 STATUS = pl.Enum(STATUSES)
 # What a whole frame of the catalog shows of a record, in this order.
 COLUMNS = (
@@ -72,24 +60,6 @@ _BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
-    """What is known of a record, with its whole texts."""
-
-    file: str
-    line: int
-    category: str
-    split: str
-    source: str
-    kind: str
-    tokens: int
-    prompt: str
-    completion: str
-    labels: Sequence[Labelled]
-    machine: str = ""
-    """The model of the proposal that was taken for it, NAME@DIGEST; empty where nobody took one."""
-
-
-@dataclass(frozen=True, slots=True)
 class CatalogRow:
     """A record as a table shows it. ``prompt`` and ``completion`` are cut to `HEAD` characters."""
 
@@ -108,23 +78,6 @@ class CatalogRow:
     labels: tuple[Labelled, ...]
 
 
-def values_of(record: Record, answers: Mapping[str, Mapping[str, Json]] | None = None, machine: str = "") -> Values:
-    """Return what the catalogue keeps of a record. A record of raw text has its text as prompt and no completion."""
-    return Values(
-        record.source.file,
-        record.source.line,
-        record.category,
-        record.split or "",
-        source_of(record),
-        record.kind,
-        estimated_tokens(record),
-        record.prompt or record.text,
-        record.completion,
-        list(labelled(record.labels, answers or {})),
-        machine.removeprefix("model:"),
-    )
-
-
 def labelled(labels: Mapping[str, Json], answers: Mapping[str, Mapping[str, Json]]) -> Iterator[Labelled]:
     """Yield what is agreed on each question, then what each annotator answered; a list is as many answers."""
     for question, value in labels.items():
@@ -141,18 +94,55 @@ def head(text: str) -> str:
     return text if len(text) <= HEAD else f"{text[:HEAD]}…"
 
 
-def frame_of(values: Sequence[Values]) -> pl.DataFrame:
-    """Return ``values`` as a frame of `SCHEMA`, a row each."""
-    plain = {name: [getattr(row, name) for row in values] for name in SCHEMA if name != "labels"}
-    frame = pl.DataFrame(plain, schema={name: SCHEMA[name] for name in plain})
-    labels = {number: row.labels for number, row in enumerate(values) if row.labels}
-    return frame.with_columns(labels_column(labels, len(values))).select(*SCHEMA)
+def table_frame(table: RecordTable, review: ReviewSettings) -> pl.DataFrame:
+    """Return what the lines of a table say of each record but its texts, and nobody has decided on.
+
+    Nothing is null: what is not there is "" or an empty list.
+    """
+    files = pl.Series("file", table.file_names, pl.String).gather(table.files)
+    labels = {row: list(labelled(some, {})) for row, some in table.labels.items()}
+    columns = [
+        pl.int_range(len(table), dtype=pl.UInt32, eager=True).alias("row"),
+        pl.Series("id", table.ids, pl.String),
+        files,
+        pl.Series("line", table.lines, pl.UInt32),
+        table.categories,
+        table.splits,
+        # Where a record names no source, its file is it.
+        table.sources.zip_with(table.sources != "", files).alias("source"),
+        pl.Series("tokens", -(-table.num_bytes // 4), pl.UInt32),
+        labels_column(labels, len(table)),
+        needs_approval(table.categories, review).alias("is_waiting"),
+    ]
+    same = {"kind": table.shape.kind, "machine": "", "is_dropped": False}
+    return pl.DataFrame(columns).with_columns(pl.lit(value).alias(name) for name, value in same.items())
+
+
+def states_frame(states: Sequence[RecordState], review: ReviewSettings) -> pl.DataFrame:
+    """Return the same of records as decisions have left them, without ``row``."""
+    records = [state.record for state in states]
+    labels = {n: list(labelled(state.record.labels, state.answers)) for n, state in enumerate(states)}
+    columns: dict[str, tuple[pl.DataType | type[pl.DataType], list[Any]]] = {
+        "id": (pl.String, [record.id for record in records]),
+        "file": (pl.String, [record.source.file for record in records]),
+        "line": (pl.UInt32, [record.source.line for record in records]),
+        "category": (pl.String, [record.category for record in records]),
+        "split": (pl.String, [record.split or "" for record in records]),
+        "source": (pl.String, list(map(source_of, records))),
+        "tokens": (pl.UInt32, list(map(estimated_tokens, records))),
+        "kind": (pl.String, [record.kind for record in records]),
+        "machine": (pl.String, [state.machine.removeprefix("model:") for state in states]),
+        "is_dropped": (pl.Boolean, [state.dropped is not None for state in states]),
+        "is_waiting": (pl.Boolean, [num_lacking(state, review) > 0 for state in states]),
+    }
+    series = [pl.Series(name, values, kind) for name, (kind, values) in columns.items()]
+    return pl.DataFrame([*series, labels_column(labels, len(states))])
 
 
 def labels_column(labels: Mapping[int, Sequence[Labelled]], num_rows: int) -> pl.Series:
     """Return the column of labels; polars itself takes ten times as long to make one from Python's lists."""
     flat = [(row, *label) for row, several in labels.items() for label in several]
-    none = pl.Series("labels", [[]], SCHEMA["labels"])
+    none = pl.Series("labels", [[]], _LABELS)
     if not flat:
         return none.new_from_index(0, num_rows)
     schema = {"row": pl.Int64, "who": pl.String, "question": pl.String, "answer": pl.String}
@@ -166,22 +156,6 @@ def labels_column(labels: Mapping[int, Sequence[Labelled]], num_rows: int) -> pl
     return joined.to_frame().select(pl.col("labels").fill_null(none.first()))["labels"]
 
 
-def states_frame(
-    states: Sequence[RecordState], statuses: Sequence[str], splits: Sequence[str], further: Sequence[pl.Series] = ()
-) -> pl.DataFrame:
-    """Return ``states`` as a frame that every term of a filter can be asked about, with the given status and split.
-
-    ``further`` are columns that neither lines nor decisions tell, such as those of a run.
-    """
-    frame = frame_of([values_of(state.record, state.answers, state.machine) for state in states])
-    return frame.with_columns(
-        pl.Series("id", [state.record.id for state in states], pl.String),
-        pl.Series("status", statuses, STATUS),
-        pl.Series("split", splits, pl.String),
-        *further,
-    )
-
-
 def _texts(value: Json) -> Iterator[str]:
     if isinstance(value, str):
         yield value
@@ -192,52 +166,6 @@ def _texts(value: Json) -> Iterator[str]:
         yield canonical(value).decode()
     elif value is not None:
         yield json.dumps(value)
-
-
-@dataclass
-class FindingRanks:
-    """The worst rank of the findings about each record: by its line, or by its id where no record file is named."""
-
-    review: ReviewSettings
-    by_line: dict[tuple[str, int], int] = field(default_factory=dict)
-    by_id: dict[str, int] = field(default_factory=dict)
-
-    def status(self, state: RecordState) -> Status:
-        """Return the status of a record that is in."""
-        record, lacking = state.record, WAITING if num_lacking(state, self.review) else 0
-        line = record.source.file, record.source.line
-        return STATUSES[max(self.by_line.get(line, 0), self.by_id.get(record.id, 0), lacking)]
-
-
-def rank_findings(findings: Iterable[Finding], data: ProjectData) -> FindingRanks:
-    """Sort ``findings`` by what they are about; validation names files by their path, records by the workspace's."""
-    names: dict[str, str] = {}
-    for path in data.matching_files():
-        name = spelled(str(path.relative_to(data.root)))
-        names[name] = names[spelled(str(path))] = name
-    ranks = FindingRanks(data.settings.review)
-    for finding in findings:
-        if finding.code == UNAPPROVED:
-            continue
-        rank = RANKS[finding.severity]
-        if finding.file in names:
-            location = names[finding.file], finding.line
-            ranks.by_line[location] = max(rank, ranks.by_line.get(location, 0))
-        elif finding.record:
-            ranks.by_id[finding.record] = max(rank, ranks.by_id.get(finding.record, 0))
-    return ranks
-
-
-def severities(findings: Iterable[Finding]) -> dict[str, Severity]:
-    """Return the worst severity of the findings about each record, by its id."""
-    worst: dict[str, Severity] = {}
-    for finding in findings:
-        if not finding.record or finding.code == UNAPPROVED:
-            continue
-        before = worst.get(finding.record)
-        if before is None or RANKS[finding.severity] > RANKS[before]:
-            worst[finding.record] = finding.severity
-    return worst
 
 
 class LearningDynamics:
@@ -275,13 +203,6 @@ class LearningDynamics:
                     if (state := state_of(name)) is not None and is_as_told(state.record, one.digest)
                 }  # fmt: skip
             self._of, self.frame = of, _frame_of(self.by_id)
-
-    def columns(self, ids: pl.Series) -> list[pl.Series]:
-        """Return the columns `DYNAMICS_COLUMNS` of the records ``ids``, in their order."""
-        if self.frame.is_empty():
-            return [pl.repeat(None, len(ids), dtype=pl.Float64, eager=True).alias(name) for name in DYNAMICS_COLUMNS]
-        joined = ids.alias("id").to_frame().join(self.frame, on="id", how="left", maintain_order="left")
-        return joined.select(DYNAMICS_COLUMNS).get_columns()
 
 
 def _frame_of(dynamics: Mapping[str, RecordDynamics]) -> pl.DataFrame:

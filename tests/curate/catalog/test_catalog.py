@@ -7,7 +7,6 @@ import json
 import multiprocessing
 import os
 import shutil
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -30,7 +29,7 @@ def told(catalog: Catalog) -> list[Any]:
     """Return all that a catalogue says."""
     rows = catalog.rows(catalog.select(parse_filter("")))
     found = [catalog.select(parse_filter(text)).to_list() for text in QUESTIONS]
-    return [rows, found, catalog.findings, catalog.counts, catalog.num_unread, [catalog.read(row.id) for row in rows]]
+    return [rows, found, catalog.num_unread, [catalog.read(row.id) for row in rows]]
 
 
 def kept_files(workspace: ProjectData) -> list[Path]:
@@ -68,6 +67,7 @@ def test_it_holds_what_the_workspace_holds(workspace, kept_from, monkeypatch):
 
 def test_it_finds_records_and_reads_their_lines_again(workspace):
     catalog = open_catalog(workspace)
+    assert catalog.num_unread == 3
     for row, state in enumerate(workspace.states()):
         assert catalog.find(state.record.id) == row
         assert catalog.read(state.record.id) == state.record
@@ -86,21 +86,9 @@ def test_records_are_found_where_hashes_are_the_same(workspace, monkeypatch):
     assert [row.status for row in catalog.rows(range(9))] == ["ok"] * 7 + ["error", "ok"]
 
 
-def test_lines_that_are_no_records_are_findings(workspace):
-    catalog = open_catalog(workspace)
-    found = workspace.findings()
-    assert sorted(catalog.findings, key=str) == sorted(found, key=str)
-    assert catalog.counts == Counter(finding.code for finding in found)
-    assert catalog.num_unread == 3
-
-
-def test_findings_beyond_the_first_are_counted(make_workspace, monkeypatch):
-    monkeypatch.setattr("curate.project.catalog.base.MOST_FINDINGS", 2)
-    made = make_workspace([{"id": str(number)} for number in range(9)])
-    catalog = open_catalog(made)
+def test_lines_that_are_no_records_are_counted(make_workspace):
+    catalog = open_catalog(make_workspace([{"id": str(number)} for number in range(9)]))
     assert len(catalog) == 0
-    assert catalog.counts == {"S102": 18}
-    assert len(catalog.findings) == 2
     assert catalog.num_unread == 9
     assert catalog.select(parse_filter("x category:y id:z status:ok")).to_list() == []
     assert catalog.frame(["id", "status", "prompt"]).height == 0

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from curate.base.events import Add, Assign, Decision, Drop, Edit, Label
 from curate.base.record import Record, Source
 from curate.project.catalog import open_catalog
-from curate.project.catalog.columns import rank_findings
 from curate.project.data import ProjectData, load_data
 from curate.project.filters import parse_filter
 from curate.project.fold import RecordState
 from curate.project.validation import validate_data
-from tests.curate.catalogs import LINES, QUESTIONS, check, finding, line
+from tests.curate.catalogs import LINES, QUESTIONS, check, finding, lets_through, line
 from tests.curate.deciding import decide
 from tests.effort import draws
 
@@ -103,7 +102,7 @@ def test_base_and_patch_mean_the_same_as_states(shared_workspace, done, text):
         else:
             states.pop(name, None)
     where = parse_filter(text)
-    through = where.lets_through(list(states.values()))
+    through = lets_through(where, list(states.values()))
     expected = {state.record.id for state, is_in in zip(states.values(), through, strict=True) if is_in}
     assert {catalog.name(row) for row in catalog.select(where)} == expected
     assert len(catalog) == len(states)
@@ -153,13 +152,10 @@ def test_findings_give_the_status(workspace):
         finding("warning", path, 3, "r002"), finding("error", path, 1, "r001"), finding("error", path, 4, "r007"),
         finding("warning", "", 0, "r002-2"), finding("error", "journal of ana", 4, "new"), finding("error"),
     ]  # fmt: skip
-    statuses = rank_findings(found, workspace)
-    for name, file, number, status in (
-        ("r000", "data/a.jsonl", 1, "error"), ("r001", "data/a.jsonl", 2, "ok"),
-        ("r002-3", "data/b.jsonl", 3, "warning"), ("r002-2", "data/b.jsonl", 2, "warning"),
-        ("new", "journal of ana", 4, "error"),
-    ):  # fmt: skip
-        assert statuses.status(RecordState(Record(name, "chat", Source(file, number), {}))) == status
+    worst = catalog.severities_of(found)
+    assert {name: worst.get(name) for name in ("r000", "r001", "r002", "r002-2", "r002-3", "new")} == {
+        "r000": "error", "r001": "info", "r002": None, "r002-2": "warning", "r002-3": "warning", "new": "error",
+    }  # fmt: skip
     catalog.judge({"r000": "error", "r001": "info", "r002-2": "warning", "r007": "error", "new": "error"})
     statuses = {row.id: row.status for row in catalog.rows(catalog.select(parse_filter("status:!ok")))}
     assert statuses == {"r000": "error", "r002-2": "warning", "r007": "dropped", "new": "error"}
@@ -171,11 +167,12 @@ def test_findings_give_the_status(workspace):
 
 def test_a_real_validation_gives_the_status(workspace):
     verdict = validate_data(workspace)
-    statuses = rank_findings(verdict.findings, workspace)
+    catalog = open_catalog(workspace)
+    worst = catalog.severities_of(verdict.findings)
     told_of = {(one.file.rsplit("/", 1)[-1], one.line) for one in verdict.findings if one.severity != "info"}
     for record in workspace.records():
         source = record.source
-        is_ok = statuses.status(RecordState(record)) == "ok"
+        is_ok = worst.get(record.id, "info") == "info"
         assert is_ok == ((source.file.rsplit("/", 1)[-1], source.line) not in told_of)
 
 

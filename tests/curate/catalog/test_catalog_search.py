@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from curate.base.record import CurateError
 from curate.project.catalog import open_catalog
 from curate.project.data import load_data
-from curate.project.expressions import line_pattern, required_text
 from curate.project.filters import Filter, parse_filter, quoted
+from tests.curate.catalogs import lets_through
 from tests.effort import draws
 
 # Letters that fold in odd ways, escapes, what JSON may escape, and what cuts lines elsewhere.
@@ -50,7 +50,7 @@ def records(texts: list[str], numbers: list[bool]) -> bytes:
 def check(root: Path, where: Filter) -> None:
     data = load_data(root)
     states = data.states()
-    wanted = [row for row, is_in in enumerate(where.lets_through(states)) if is_in]
+    wanted = [row for row, is_in in enumerate(lets_through(where, states)) if is_in]
     assert open_catalog(data).select(where).to_list() == wanted
 
 
@@ -105,37 +105,3 @@ def test_what_is_put_together_of_several_texts_is_found(make_workspace, text):
     lines = [json.dumps({"messages": messages}, separators=(",", ":")) for messages in CHATS]
     (root / "data" / "a.jsonl").write_text("\n".join(lines) + "\n")
     check(root, parse_filter(text))
-
-
-@pytest.mark.parametrize(
-    ("pattern", "text"),
-    [
-        (r"refund(ed)? \d+", "refund"),
-        (r"refunds?\b", "refund"),
-        ("ab+c", "ab"),
-        # A repetition can be repeated, also no time at all.
-        ("ab+*", "a"),
-        ("ab+{0}cd", "cd"),
-        ("ab+??", "a"),
-        ("xy{2}z(abcdef)", "x"),
-        ("xyz[abcdef]", "xyz"),
-        ("a(b|c)def", "def"),
-        ("abc|def", ""),
-        ("abc(?x)d e f", ""),
-        (r"\x61bc", ""),
-        (r"a\.bcd", "bcd"),
-    ],
-)
-def test_the_text_that_an_expression_needs(pattern, text):
-    assert required_text(pattern) == text
-
-
-def test_lines_that_no_text_can_be_in_are_not_parsed(make_workspace, monkeypatch):
-    root = make_workspace([{"id": str(n), "instruction": f"item {n}", "output": "yes"} for n in range(50)]).root
-    catalog = open_catalog(load_data(root))
-    parsed: list[int] = []
-    texts = catalog.base.table.texts
-    monkeypatch.setattr(catalog.base.table, "texts", lambda rows, lines: parsed.extend(rows) or texts(rows, lines))
-    assert catalog.select(parse_filter("prompt:ITEM id:7 yes|no /m 7$/")).to_list() == [7]
-    assert set(parsed) == {7}
-    assert not line_pattern('"/', is_any_case=False)
