@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from curate.similarity.dedupe.semantic import Encoder
 
 _CANDIDATES = 24
-_AT_ONCE = 8_192  # Records whose texts are read together.
 _LONGEST = 200_000  # Characters of a record that are compared by meaning.
 
 
@@ -158,11 +157,8 @@ class NearestByMeaning:
         from curate.similarity.dedupe.semantic import Encoder
 
         encoder = Encoder(self._project.root / self._project.settings.dedupe.encoder)
-        rows = range(len(catalog.table))
-        lines = (catalog.table.texts(rows[low : low + _AT_ONCE]) for low in range(0, len(rows), _AT_ONCE))
-        self._vectors = encoder.vectors(
-            _joined(prompt or text, answer) for some in lines for prompt, answer, text, *_ in some
-        )
+        lines = catalog.line_texts()
+        self._vectors = encoder.vectors(_joined(prompt or text, answer) for prompt, answer, text, *_ in lines)
         self._encoder, self._catalog, self._num_followed, self._rows = encoder, catalog, 0, {}
 
     def _follow(self, catalog: Catalog) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from curate.checks.runner.parts import Progress
     from curate.checks.runner.table import RecordTable
     from curate.project.filters import Filter
+    from curate.schema.view import LineTexts
 
 # How often files that change under the reader are read again.
 _TRIES = 3
@@ -179,6 +180,11 @@ class Catalog:
         """
         row = self.table.find(name)
         return None if row is None else self.table.record(row)
+
+    def line_texts(self) -> Iterator[LineTexts]:
+        """Yield what each line of the record files says, in order; E974 as `read`."""
+        for low in range(0, len(self.table), _BLOCK):
+            yield from self.table.texts(range(low, min(low + _BLOCK, len(self.table))))
 
     def visible_states(self, rows: Rows) -> Iterator[RecordState]:
         """Yield the records in ``rows`` as they may be seen, lines read many at a time; E974 as `read`."""
