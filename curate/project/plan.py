@@ -20,8 +20,8 @@ from curate.schema import Shape
 from curate.schema.settings import LeakSettings, Settings, SplitSettings
 from curate.similarity.dedupe import Duplicates
 from curate.similarity.leaks import Exam, Leak, Leaks, compare_exams
+from curate.similarity.leaks.evidence import SearchedRecords
 from curate.similarity.leaks.reading import RowsRead, read_any
-from curate.similarity.leaks.words import SearchedRecords
 from curate.similarity.split import SplitAssignment, groups_of, merged
 
 LEAK_CODES = ("P501", "P504", "P505")
@@ -132,8 +132,13 @@ def compare_splits(
         begin = len(records)
         records = records.joined(by_split[name]) if name in by_split else records
         rows[name] = range(begin, len(records))
+    return _compare(_searched(records, readings), rows, settings, judge, readings)
+
+
+def _searched(records: Records, readings: Sequence[RowsRead]) -> SearchedRecords:
+    """Return ``records`` to search, and those of ``readings`` behind them."""
     records = records.joined(Records([*chain.from_iterable(reading.records for reading in readings)]))
-    return _compare(SearchedRecords(records, records.texts), rows, settings, judge, readings)
+    return SearchedRecords(records, records.corpus, records.texts)
 
 
 def _compare(
@@ -213,9 +218,7 @@ def divide_apart(
     joined = dict(clusters)
     assignment = divide(data.root, rows_of_records, joined, settings, pins, groups)
     readings = _benchmarks(data, judge)
-    benchmark_records = chain.from_iterable(reading.records for reading in readings)
-    searched = records.joined(Records([*benchmark_records]))
-    search = SearchedRecords(searched, searched.texts)
+    search = _searched(records, readings)
     # A record that leaks joins the unit of the record that gives it away, as a repeat would, until no such pair is
     # left; each time the splits are compared anew. Leaks that remain are between records of fixed splits. Mostly the
     # first turn is the last; the benchmarks are compared in it, and else once more at the end.

@@ -33,6 +33,7 @@ from curate.schema import Shape
 from curate.schema.view import LineTexts
 from curate.similarity.dedupe.blocks import every, plain_pairs
 from curate.similarity.dedupe.columns import BOUNDS, KEYS, SCHEMA, flat
+from curate.similarity.dedupe.shingles import ends_of
 
 # Record files that are held open.
 _MAX_OPEN = 64
@@ -70,11 +71,11 @@ class RecordTable:
             frame[name].to_numpy() for name in ("line", "offset", "length", "num_chars", "num_bytes")
         )
         self.keys: Hashes = frame.select(KEYS).to_numpy(order="c")
-        ends = frame["num_tokens"].cum_sum().to_numpy()
-        self._num_tokens = int(ends[-1]) if len(ends) else 0
-        begins = ends - frame["num_tokens"].to_numpy()
-        self.bounds: Indices = frame.select(BOUNDS).to_numpy(order="c") + begins[:, None]
-        """Where the words of each record are among `tokens`, [N, 5]."""
+        bounds: Indices = frame.select(BOUNDS).to_numpy(order="c")
+        begins = ends_of(bounds[:, -1])
+        self._num_tokens = int(begins[-1])
+        self.bounds = bounds + begins[:-1, None]
+        """Where the words of each record are among `tokens`, [N, 6]."""
         labelled = frame["labels"].is_not_null().arg_true()
         self.labels: dict[int, dict[str, Json]] = dict(
             zip(labelled.to_list(), map(loads, frame["labels"].gather(labelled).to_list()), strict=True)

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from curate.base.hashing import MIX_A, STEP, Hashes, Indices, mix
-from curate.base.record import Json, Record, Source, trace_bytes
+from curate.base.record import Json, Record, Source, trace_bytes, trace_of
 from curate.schema.shape import marks_of, record_parts
 from curate.schema.view import PART_JOINT, View, at
 from curate.similarity.dedupe.shingles import BREAK, Flags, Ragged, ends_of, ranges
-from curate.similarity.dedupe.words import Units, flattened, spaced, storable, text_keys, word_hashes
+from curate.similarity.dedupe.words import AROUND, Units, flattened, spaced, storable, text_keys, word_hashes
 
 _NOWHERE = Source("", 0)
 _PAIR, _SYSTEM_AND_PAIR = ("user", "assistant"), ("system", "user", "assistant")
@@ -38,6 +38,8 @@ class _Layout(NamedTuple):
     first_prompt: int
     """The first text of the prompt, behind a system message; as many as there are of the question for raw text."""
     trace_bytes: int = 0
+    num_traces: int = 0
+    """Texts behind all others, of reasoning, which no key is of."""
 
 
 class Keys(NamedTuple):
@@ -87,7 +89,7 @@ class RecordBlock:
     @cached_property
     def starts(self) -> Indices:
         """The first text of each record, [N]."""
-        return ends_of(self.num_texts)[:-1]
+        return ends_of(self.num_texts + self._of_layouts("num_traces"))[:-1]
 
     @cached_property
     def num_question_texts(self) -> Indices:
@@ -142,11 +144,6 @@ class RecordBlock:
         return text_keys(self._units)
 
     @cached_property
-    def _words(self) -> Ragged:
-        """The words of each text, as blanks part them."""
-        return word_hashes(self._units)
-
-    @cached_property
     def keys(self) -> Keys:
         """Keys of the records."""
         counts, question_counts, starts = self.num_texts, self.num_question_texts, self.starts
@@ -164,13 +161,15 @@ class RecordBlock:
     @cached_property
     def tokens(self) -> tuple[Hashes, Indices]:
         """The words of the records, a character each in scripts without blanks, and where they are (see `Corpus`)."""
+        # Neither makes another text where there is nothing to change.
         cut = list(self._storable)
+        for row in ranges(self.starts, self.num_question_texts).tolist():
+            cut[row] = cut[row].strip(AROUND) or cut[row]
         for row in np.flatnonzero(~self.is_ascii).tolist():
             cut[row] = spaced(cut[row])
-        # `spaced` returns the very text where there is nothing to change.
         is_same = all(map(is_, cut, self._storable))
-        words = self._words if is_same else word_hashes(flattened(cut))
-        return _with_breaks(words, self.starts, self.num_question_texts)
+        words = word_hashes(self._units if is_same else flattened(cut))
+        return _with_breaks(words, self.starts, self._of_layouts("first_prompt"), self.num_question_texts)
 
     def sizes(self, of_texts: Indices, *, has_system: bool) -> Indices:
         """Return the size of prompt, completion and text of each record, [N], with that of the system message if asked.
@@ -325,7 +324,7 @@ def column(values: Sequence[Mapping[str, Json]], path: Sequence[str]) -> list[Js
 
 def _parts_of(record: Record, layouts: list[_Layout]) -> list[str]:
     """Return the texts of a record, and add its layout."""
-    parts = record_parts(record)
+    parts, traces = record_parts(record), list(filter(None, map(trace_of, record.messages)))
     has_system = bool(record.messages) and record.messages[0].get("role") in ("system", "developer")
     first = int(has_system and parts.num_question_texts > 0) if record.messages else parts.num_question_texts
     layouts.append(
@@ -335,10 +334,11 @@ def _parts_of(record: Record, layouts: list[_Layout]) -> list[str]:
             parts.question_mark,
             parts.mark,
             first,
-            trace_bytes=trace_bytes(record),
+            trace_bytes(record),
+            num_traces=len(traces[:1]),
         )
     )
-    return parts.texts
+    return [*parts.texts, "\n\n".join(traces)] if traces else parts.texts
 
 
 def folded(state: Hashes, key: Hashes) -> Hashes:
@@ -348,8 +348,13 @@ def folded(state: Hashes, key: Hashes) -> Hashes:
     return np.stack([first, second], axis=1)
 
 
-def _with_breaks(words: Ragged, starts: Indices, question_counts: Indices) -> tuple[Hashes, Indices]:
-    """Return the words of each record, a `BREAK` between the parts of its prompt, and where they are."""
+def _with_breaks(
+    words: Ragged, starts: Indices, num_before: Indices, question_counts: Indices
+) -> tuple[Hashes, Indices]:
+    """Return the words of each record, a `BREAK` between the parts of its question, and where they are.
+
+    The prompt is all of the question but ``num_before`` texts.
+    """
     hashes, offsets = words.hashes, words.offsets
     has_parts = (question_counts > 1) & (offsets[starts + question_counts] > offsets[starts])
     counts = np.where(has_parts, question_counts - 1, 0)
@@ -357,8 +362,10 @@ def _with_breaks(words: Ragged, starts: Indices, question_counts: Indices) -> tu
     if len(behind):
         hashes = np.insert(hashes, offsets[behind], np.uint64(BREAK))
     ends = starts + question_counts
-    bounds = [offsets[at] + np.searchsorted(behind, at) for at in (starts, ends, ends, ends + 1, ends + 2)]
-    return hashes, np.stack(bounds, axis=1)
+    places = (starts, ends, ends + 1, ends + 2, np.append(starts[1:], len(offsets) - 1)[: len(starts)])
+    bounds = [offsets[at] + np.searchsorted(behind, at) for at in places]
+    prompts = offsets[starts + num_before] + np.searchsorted(behind, starts + num_before, side="right")
+    return hashes, np.stack([bounds[0], prompts, *bounds[1:]], axis=1)
 
 
 def _folded_from(state: Hashes, keys: Hashes, starts: Indices, counts: Indices) -> Hashes:

@@ -11,13 +11,14 @@ from curate.base.hashing import Hashes, Indices
 from curate.similarity.dedupe.blocks import RecordBlock
 
 # Raised whenever the same lines would give other columns.
-VERSION = 11
+VERSION = 12
 KEYS = [f"key{number}" for number in range(10)]
 """As `Keys` has them, one beside the other."""
-BOUNDS = [f"bound{number}" for number in range(5)]
-"""Where the tokens of each part are, counted from the first one of the record, see `Corpus`."""
+BOUNDS = [f"bound{number}" for number in range(6)]
+"""Where the tokens of each part are, counted from the first one of the record, see `Corpus`; the last one is their
+number."""
 _TEXTS = ("id", "category", "split", "source", "labels")
-_NUMBERS = ("line", "offset", "length", "num_chars", "num_bytes", "num_tokens", *BOUNDS)
+_NUMBERS = ("line", "offset", "length", "num_chars", "num_bytes", *BOUNDS)
 SCHEMA = pl.Schema(
     {
         **dict.fromkeys(_TEXTS, pl.String()),
@@ -32,7 +33,6 @@ def columns_of(block: RecordBlock, lines: Indices, offsets: Indices, lengths: In
     """Return the columns of `SCHEMA` of records that stand in ``lines`` of a file, at ``offsets``."""
     tokens, bounds = block.tokens
     begins = bounds[:, 0]
-    counts = np.diff(begins, append=len(tokens))
     texts = {
         "id": block.ids,
         "category": block.categories,
@@ -46,11 +46,10 @@ def columns_of(block: RecordBlock, lines: Indices, offsets: Indices, lengths: In
         "length": lengths,
         "num_chars": block.sizes(block.num_chars, has_system=False),
         "num_bytes": block.sizes(block.num_bytes, has_system=True) + block.trace_bytes,
-        "num_tokens": counts,
         **dict(zip(BOUNDS, (bounds - begins[:, None]).T, strict=True)),
         **dict(zip(KEYS, np.concatenate(block.keys, axis=1).T, strict=True)),
     }
-    ends = zip(begins.tolist(), (begins + counts).tolist(), strict=True)
+    ends = zip(begins.tolist(), bounds[:, -1].tolist(), strict=True)
     words = pl.Series([tokens[begin:end] for begin, end in ends], dtype=SCHEMA["tokens"]).cast(SCHEMA["tokens"])
     return pl.DataFrame({**texts, **numbers, "tokens": words}, schema=SCHEMA)
 

@@ -24,18 +24,21 @@ class Corpus:
     ids: Sequence[str]
     columns: Keys
     bounds: Indices
-    """Where its tokens are, [N, 5]: start, end of the prompt, start and end of the completion, end."""
+    """Where the tokens of each are, [N, 6]: its first one, the first of the prompt behind a system message, and where
+    question, completion, raw text and what follows (later turns, reasoning) end."""
     tokens: Hashes
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def spans(self, name: Field) -> Spans:
-        """Return the text of one field of each record."""
-        first, last = {"record": (0, 4), "prompt": (0, 1), "completion": (2, 3)}[name]
-        return Spans(
-            self.tokens, np.ascontiguousarray(self.bounds[:, first]), np.ascontiguousarray(self.bounds[:, last])
-        )
+        """Return the text of one field of each record; the prompt is with the system message."""
+        return self.between(*{"record": (0, 4), "prompt": (0, 2), "completion": (2, 3)}[name])
+
+    def between(self, first: int, last: int) -> Spans:
+        """Return the tokens between two of the bounds of each record."""
+        starts, ends = (np.ascontiguousarray(self.bounds[:, at]) for at in (first, last))
+        return Spans(self.tokens, starts, ends)
 
     def keys(self, name: Field) -> Hashes:
         """Return a key of one field's text of each record: equal keys mean equal texts."""

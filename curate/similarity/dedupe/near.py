@@ -1,6 +1,6 @@
 """The distinct texts of one field, the buckets of their signatures, and the pairs that an exact check finds alike.
 
-64 minima in 16 bands of 4: two texts at similarity J share a bucket with probability 1 - (1 - J**4)**16, which is .988
+36 minima in 12 bands of 3: two texts at similarity J share a bucket with probability 1 - (1 - J**3)**12, which is .993
 at 0.7 and .9998 at 0.8. Banding is loose on purpose, because every candidate is compared exactly afterwards. MinHash:
 Broder 1997; banding: Indyk and Motwani 1998.
 """
@@ -31,8 +31,8 @@ from curate.similarity.dedupe.shingles import (
     ranges,
 )
 
-NUM_HASHES, NUM_BANDS = 64, 16
-# What makes 64 hash functions of one: a fixed odd multiplier, and bits to flip before.
+NUM_HASHES, NUM_BANDS = 36, 12
+# What makes so many hash functions of one: a fixed odd multiplier, and bits to flip before.
 _NUMBERS = mix(np.arange(1, 2 * NUM_HASHES + 1, dtype=np.uint64)).astype(np.uint32)
 _MULTIPLIERS, _XORS = _NUMBERS[:NUM_HASHES] | np.uint32(1), _NUMBERS[NUM_HASHES:]
 # Texts whose minima are taken at once: few enough for the processor's cache.
@@ -91,7 +91,7 @@ def compare_texts(spans: Spans, keys: Hashes, method: Method, starmap: Starmap) 
 
 
 def banded(spans: Spans, cut: Cut, starmap: Starmap) -> tuple[Hashes, Indices]:
-    """Return the bucket of each text in each band, [16, N], and its number of shingles; none counts where that is 0."""
+    """Return the bucket of each text in each band, [12, N], and its number of shingles; none counts where that is 0."""
     parts = list(starmap(partial(_bands, cut), ((spans.take(block),) for block in spans.blocks())))
     buckets = [np.zeros((NUM_BANDS, 0), np.uint64), *(part for part, _ in parts)]
     return np.concatenate(buckets, axis=1), np.concatenate([np.zeros(0, np.int64), *(part for _, part in parts)])
@@ -102,16 +102,16 @@ def _bands(cut: Cut, spans: Spans) -> tuple[Hashes, Indices]:
     filled = np.flatnonzero(table.lengths > 0)
     lowest = _signatures(Ragged(table.hashes, np.append(table.offsets[filled], table.offsets[-1])))
     buckets = np.zeros((NUM_BANDS, len(spans)), np.uint64)
-    for band, four in enumerate(np.split(lowest, NUM_BANDS, axis=1), start=1):
+    for band, three in enumerate(np.split(lowest, NUM_BANDS, axis=1), start=1):
         key = np.full(len(filled), band, np.uint64)
-        for minimum in four.T:
+        for minimum in three.T:
             key = mix(key ^ minimum)
         buckets[band - 1, filled] = key
     return buckets, table.lengths
 
 
 def _signatures(of: Ragged) -> NDArray[np.uint32]:
-    """Return the MinHash signature of each row, [N, 64]; every row must have at least one shingle."""
+    """Return the MinHash signature of each row, [N, 36]; every row must have at least one shingle."""
     lowest = np.empty((len(of.offsets) - 1, NUM_HASHES), np.uint32)
     for low in range(0, len(lowest), _TEXTS):
         high = min(low + _TEXTS, len(lowest))

@@ -20,7 +20,6 @@ from curate.base.hashing import STEP, Hashes, Indices, mix
 from curate.similarity.dedupe.corpus import Corpus
 from curate.similarity.dedupe.near import as_sets, by_batch, compare, num_shared
 from curate.similarity.dedupe.shingles import (
-    BREAK,
     CHARACTER,
     NUMBER,
     Cut,
@@ -28,6 +27,7 @@ from curate.similarity.dedupe.shingles import (
     Spans,
     Starmap,
     bare,
+    covered,
     ends_of,
     in_order,
     ranges,
@@ -108,19 +108,16 @@ def _paired_parts(prompts: Spans, left: Indices, right: Indices) -> tuple[Spans,
 
     Prompts of different numbers of parts are compared as one.
     """
-    of = prompts.hashed()
-    breaks = np.flatnonzero(of.hashes == BREAK)
-    counts = 1 + np.bincount(np.searchsorted(of.offsets, breaks, side="right") - 1, minlength=len(prompts))
-    # A part begins where its prompt does or behind a break, and ends at a break or where its prompt does.
-    starts, ends = np.sort(np.append(of.offsets[:-1], breaks + 1)), np.sort(np.append(of.offsets[1:], breaks))
-    spans = Spans(of.hashes, np.append(starts, of.offsets[:-1]), np.append(ends, of.offsets[1:]))
+    of, (parts, owners) = prompts.hashed(), prompts.parts()
+    spans = Spans(of.hashes, np.append(parts.starts, of.offsets[:-1]), np.append(parts.ends, of.offsets[1:]))
+    counts = np.bincount(owners, minlength=len(prompts))
     num_parts = np.where(counts[left] == counts[right], counts[left], 0)
     whole, first = np.flatnonzero(num_parts == 0), ends_of(counts)
     return (
         spans,
         np.append(np.repeat(np.arange(len(left)), num_parts), whole),
-        np.append(ranges(first[left], num_parts), len(starts) + left[whole]),
-        np.append(ranges(first[right], num_parts), len(starts) + right[whole]),
+        np.append(ranges(first[left], num_parts), len(parts) + left[whole]),
+        np.append(ranges(first[right], num_parts), len(parts) + right[whole]),
     )
 
 
@@ -165,10 +162,7 @@ def _gaps(spans: Spans, left: Indices, right: Indices, ngram: int) -> NDArray[np
     shared = np.flatnonzero(np.isin(one, other))
     owners = ours.owners[shared]
     begins = shared + (here.offsets - ours.offsets)[owners]
-    edges = np.zeros(len(here.hashes) + 1, np.int64)
-    np.add.at(edges, begins, 1)
-    np.add.at(edges, begins + np.minimum(ngram, here.lengths[owners]), -1)
-    is_open = np.cumsum(edges[:-1]) == 0
+    is_open = ~covered(begins, np.minimum(ngram, here.lengths[owners]), len(here.hashes))
     sizes = np.where((here.hashes & np.uint64(CHARACTER)).astype(np.bool_), 0.5, 1.0) * is_open
     # What was open before the stretch that a token is in, which begins behind a covered token or with its text.
     ends = np.append(0.0, np.cumsum(sizes))

@@ -91,6 +91,15 @@ class Spans:
         # What lies in a file is an array like any other from here on.
         return Ragged(np.asarray(tokens), ends_of(self.lengths))
 
+    def parts(self) -> tuple[Spans, Indices]:
+        """Return the parts of the texts, one text's after another's, and the text of each."""
+        of = self.hashed()
+        breaks = np.flatnonzero(of.hashes == BREAK)
+        # A part begins where its text does or behind a break, and ends at a break or where its text does.
+        starts, ends = np.sort(np.append(of.offsets[:-1], breaks + 1)), np.sort(np.append(of.offsets[1:], breaks))
+        counts = 1 + np.bincount(np.searchsorted(of.offsets, breaks, side="right") - 1, minlength=len(self))
+        return Spans(of.hashes, starts, ends), np.repeat(np.arange(len(self)), counts)
+
     def blocks(self) -> Iterator[slice]:
         """Yield the texts a bounded number of tokens at a time."""
         yield from blocks_of(self.lengths)
@@ -129,6 +138,14 @@ def is_head(ordered: NDArray[Any]) -> Flags:
     is_other = ordered[1:] != ordered[:-1]
     is_other = is_other if ordered.ndim == 1 else is_other.any(axis=1)
     return np.append(True, is_other)[: len(ordered)]
+
+
+def covered(begins: Indices, width: int | Indices, total: int) -> Flags:
+    """Return which of ``total`` places one of the stretches of ``width`` from ``begins`` on covers."""
+    edges = np.zeros(total + 1, np.int64)
+    np.add.at(edges, begins, 1)
+    np.add.at(edges, np.minimum(begins + width, total), -1)
+    return np.asarray(np.cumsum(edges[:-1]) > 0)
 
 
 class HashIndex:
@@ -225,10 +242,7 @@ class Cut(NamedTuple):
         places, _ = HashIndex(self.popular).find(passages.hashes)
         # A passage that starts at a place holds the shingles from there to width - ngram places on.
         first = places + (table.offsets - passages.offsets)[passages.owners[places]]
-        edges = np.zeros(len(table.hashes) + 1, np.int64)
-        np.add.at(edges, first, 1)
-        np.add.at(edges, first + (self.width - self.ngram + 1), -1)
-        return table.where(np.cumsum(edges[:-1]) == 0)
+        return table.where(~covered(first, self.width - self.ngram + 1, len(table.hashes)))
 
 
 def popular_passages(spans: Spans, ngram: int, weights: Indices, keys: Hashes) -> Hashes:

@@ -36,13 +36,16 @@ _PUNCTUATION = str.maketrans(
 _WORD = 0xD6E8FEB86659FD93
 # By how many of 8 bytes belong to a word: the mask that leaves those.
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+# What may stand around a question and is no part of it.
+AROUND = "*#_`\"' \n"
 # Signs before a number that are looked past, such as those of currencies.
 _LEAD = 4
 _SIGN, _DIGIT, _LETTER, _EDGE = range(4)
+_EDGES = b".,;:!?\"'"
 # What each byte is: an edge is punctuation that is no part of a word at its beginning or end. Brackets are, for they
 # say what belongs together.
 _KINDS = np.full(256, _SIGN, np.uint8)
-_KINDS[list(b".,;:!?\"'")] = _EDGE
+_KINDS[list(_EDGES)] = _EDGE
 _KINDS[48:58] = _DIGIT
 _KINDS[65:91] = _KINDS[97:123] = _LETTER
 
@@ -84,6 +87,13 @@ def text_keys(units: Units) -> Hashes:
     """Return the digest, [N, 2], of each of some flattened texts."""
     digests = [blake2b(text, digest_size=16).digest() for text in units.tobytes().split(b"\n")]
     return np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 2)
+
+
+def words_in(text: str) -> tuple[list[str], Hashes]:
+    """Return the words of a question, and their hashes as those of a record's tokens."""
+    units = flattened([spaced(storable([text.strip(AROUND) or text])[0])])
+    words = (piece.strip(_EDGES) for piece in units.tobytes().split())
+    return [word.decode() for word in words if word], word_hashes(units).hashes
 
 
 NOTHING = text_keys(np.zeros(0, np.uint8))[0]

@@ -17,8 +17,7 @@ from curate.schema.settings import LeakSettings
 from curate.similarity.leaks.results import LEVELS, Exam, Leak, Leaks, Level, Overlap
 
 if TYPE_CHECKING:
-    from curate.similarity.leaks.evidence import Evidence
-    from curate.similarity.leaks.words import SearchedRecords
+    from curate.similarity.leaks.evidence import Evidence, SearchedRecords
 
 # Other records that give an exam record away are named up to so many.
 _MOST_OTHERS = 7
@@ -43,7 +42,7 @@ def find_leaks(exam: Sequence[Record], pool: Sequence[Record], settings: LeakSet
     prompts have.
     """
     # It needs numpy.
-    from curate.similarity.leaks.words import SearchedRecords
+    from curate.similarity.leaks.evidence import SearchedRecords
 
     rows = range(len(pool) + len(exam))
     return compare_exams(SearchedRecords([*pool, *exam]), rows, [Exam(rows[len(pool) :], len(pool))], settings)[0]
@@ -54,17 +53,15 @@ def compare_exams(
 ) -> list[Leaks]:
     """Return what `find_leaks` does for each exam: its records and those of ``pool`` are numbers of ``corpus``.
 
-    An exam is compared with the first so many of the pool, which is read once for all of them.
+    An exam is compared with the first so many of the pool.
     """
     # It needs numpy.
-    from curate.similarity.leaks.evidence import gather
+    from curate.similarity.leaks.evidence import evidence_of
 
-    compared = [exam for exam in exams if exam.rows and exam.num_pool]
     least = min(settings.short_ngram, settings.ngram)
-    found = iter(gather(corpus, pool, compared, least, settings.max_prompts) if compared else ())
     return [
-        _leaks(corpus, pool, exam, settings, next(found))
-        if exam in compared
+        _leaks(corpus, pool, exam, settings, evidence_of(corpus, pool, exam, least, settings.max_prompts))
+        if exam.rows and exam.num_pool
         else Leaks([], len(exam.rows), exam.num_pool, 0)
         for exam in exams
     ]
@@ -87,7 +84,7 @@ def _leaks(
             leak = _leak(corpus.records, (exam.rows[number], pool[rank]), sorted(overlaps, key=_order))
             by_record.setdefault(number, []).append(leak)
     leaks = [_ranked(by_record[number]) for number in sorted(by_record)]
-    return Leaks(leaks, len(exam.rows), exam.num_pool, evidence.num_templates)
+    return Leaks(leaks, len(exam.rows), exam.num_pool, len(evidence.templates))
 
 
 def _leak(records: Sequence[Record], rows: tuple[int, int], overlaps: Sequence[Overlap]) -> Leak:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import chain
 
 import numpy as np
 
 from curate.base.hashing import Hashes
 from curate.schema.settings import LeakSettings
-from curate.similarity.dedupe.shingles import Flags, HashIndex, distinct, passages
-from curate.similarity.leaks.evidence import NUM_PARTS, NUM_TEXTS, Evidence
+from curate.similarity.dedupe.shingles import MARKS, Flags, HashIndex, covered, distinct, passages, windows
+from curate.similarity.dedupe.words import words_in
+from curate.similarity.leaks.evidence import Evidence, SearchedRecords, prompts_with
 from curate.similarity.leaks.results import PARTS, Level, Overlap, Part
-from curate.similarity.leaks.words import SearchedRecords, hashed, is_by_character, joined, told, words_of
+from curate.similarity.leaks.words import is_by_character, words_of
 
 # Share of a text's words, templates and common phrases left out, from which a pair is near.
 NEAR = 0.5
@@ -26,6 +28,8 @@ TRACE = 4
 # Words of the shortest line that asks for something.
 _ASKING = 3
 _MOST_POSITIONS = 64
+# Behind prompt, completion, text, and system message stand the turns of a chat.
+NUM_TEXTS = 4
 # Records among which phrases are counted; of more, one in so many.
 _MOST_RECORDS = 10_000
 # A phrase is common in more prompts than this of a thousand, if these are more than ``max_prompts``.
@@ -37,10 +41,14 @@ Words = Sequence[str | None]
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A part of an exam record: its words, those outside templates, its first and last line, characters a word."""
+    """A part of an exam record: its words, those outside templates, its first and last line, characters a word.
+
+    ``tokens`` are coarser than ``words``: so many of these are in each.
+    """
 
     part: Part
-    text: str
+    tokens: Hashes
+    sizes: Sequence[int]
     words: list[str]
     free: Words
     edges: list[slice]
@@ -49,6 +57,10 @@ class _Text:
     @property
     def num_free(self) -> int:
         return sum(word is not None for word in self.free)
+
+    def flags(self, runs: Hashes, size: int) -> Flags:
+        """Return for each of the words whether it stands in one of the ``runs`` of ``size`` tokens."""
+        return np.repeat(_in_runs(self.tokens, runs, size), self.sizes)
 
 
 class PairComparison:
@@ -64,15 +76,14 @@ class PairComparison:
     ) -> None:
         self._corpus, self._exam, self._pool, self._evidence = corpus, exam, pool, evidence
         self._short, self._long = sorted((settings.short_ngram, settings.ngram))
-        # The candidates of one exam record come one after the other.
-        self._texts = lru_cache(maxsize=1)(self._texts_of)
+        self._texts = lru_cache(maxsize=1024)(self._texts_of)
 
     def overlaps(self, number: int, rank: int, common: CommonPhrases | None = None) -> list[Overlap]:
         """Return what the pair has in common, by part, and as a whole where prompt and completion are both found.
 
         The phrases of ``common`` count for nothing.
         """
-        [said] = self._corpus.texts([self._pool[rank]])
+        said = self._corpus.texts(self._pool[rank])
         theirs, texts = list(map(words_of, said)), self._texts(number)
         overlaps = [
             overlap for text in texts if text.words and (overlap := self._overlap(number, text, theirs, said, common))
@@ -81,13 +92,14 @@ class PairComparison:
 
     def _texts_of(self, number: int) -> list[_Text]:
         texts = []
-        [said] = self._corpus.texts([self._exam[number]])
-        for row, (part, text) in enumerate(zip(PARTS, said, strict=False), start=NUM_PARTS * number):
-            words, begin = words_of(text), int(self._evidence.offsets[row])
-            covered = self._evidence.is_template[begin : begin + len(words)].tolist()
-            free = [None if is_in else word for word, is_in in zip(words, covered, strict=True)]
+        for part, text in zip(PARTS, self._corpus.texts(self._exam[number]), strict=False):
+            names, tokens = words_in(text)
+            cut = list(map(words_of, names))
+            sizes, words = list(map(len, cut)), list(chain.from_iterable(cut))
+            is_in = np.repeat(_in_runs(tokens, self._evidence.templates, self._short), sizes).tolist()
+            free = [None if is_template else word for word, is_template in zip(words, is_in, strict=True)]
             # Two characters of a script without blanks carry about what a word does.
-            texts.append(_Text(part, text, words, free, _edges(text), 2 if is_by_character(words) else 1))
+            texts.append(_Text(part, tokens, sizes, words, free, _edges(text), 2 if is_by_character(words) else 1))
         return texts
 
     def _overlap(
@@ -100,7 +112,7 @@ class PairComparison:
             return None
         # A short text gives away what it asks; only a question that is not common says something.
         is_asked = part == "prompt" and number not in self._evidence.common_prompts
-        if words in theirs if len(words) >= least else is_asked and _is_among(text.text, [said[0], *said[NUM_TEXTS:]]):
+        if words in theirs if len(words) >= least else is_asked and _is_among(text, [said[0], *said[NUM_TEXTS:]]):
             return Overlap(part, "verbatim", 1.0, len(words), len(words), " ".join(words))
         if text.num_free < least:
             return None
@@ -110,7 +122,7 @@ class PairComparison:
             return Overlap(part, "verbatim", 1.0, run, run, passage)
         known, telling = _known(free, theirs, trace), np.array([word is not None for word in free])
         if common:
-            telling &= ~common.flags(words, trace)
+            telling &= ~text.flags(common.of(trace), trace)
         num_telling = int(telling.sum())
         # What is put together from common phrases is known only where it is known whole.
         if num_telling < least or 2 * num_telling < text.num_free:
@@ -138,7 +150,7 @@ class PairComparison:
         """Return the overlap of the record as a whole: equal, however short, or found in both of its parts."""
         asked, answer, _ = texts
         is_equal = asked.words and answer.words and [asked.words, answer.words] == theirs[:2]
-        if is_equal and (len(asked.words) >= self._short or _is_among(asked.text, said[:1])):
+        if is_equal and (len(asked.words) >= self._short or _is_among(asked, said[:1])):
             both = [*asked.words, *answer.words]
             return [Overlap("record", "verbatim", 1.0, len(both), len(both), " ".join(both))]
         if len(overlaps) < 2 or any(overlap.level == "partial" for overlap in overlaps):
@@ -149,10 +161,15 @@ class PairComparison:
         return [Overlap("record", "near", coverage, longest.run, total, longest.passage)]
 
 
-def _is_among(text: str, others: Sequence[str]) -> bool:
+def _in_runs(tokens: Hashes, runs: Hashes, size: int) -> Flags:
+    """Return for each of ``tokens`` whether it stands in one of ``runs``, which are of ``size`` tokens."""
+    own = windows(tokens & ~np.uint64(MARKS), size)[: max(0, len(tokens) - size + 1)]
+    return covered(np.flatnonzero(np.isin(own, runs)), size, len(tokens))
+
+
+def _is_among(text: _Text, others: Sequence[str]) -> bool:
     """Whether a short text is one of others, word for word."""
-    mine, *theirs = told([text, *others]).tolist()
-    return mine in theirs
+    return any(np.array_equal(text.tokens, words_in(other)[1]) for other in others)
 
 
 def _runs(words: Words, size: int) -> Iterator[tuple[str | None, ...]]:
@@ -220,32 +237,14 @@ class CommonPhrases:
 
     def __init__(self, corpus: SearchedRecords, suspects: Sequence[int], others: Sequence[int], most: int) -> None:
         """Of more than ``most`` prompts, and one in a thousand, are many."""
-        self._corpus, self._suspects = corpus, suspects
-        self._sample = others[:: max(1, -(-len(others) // _MOST_RECORDS))]
+        self._corpus, self._suspects = corpus, np.array(suspects, np.int64)
+        self._sample = np.array(others[:: max(1, -(-len(others) // _MOST_RECORDS))], np.int64)
         self._most = max(most, len(self._sample) * _IN_A_THOUSAND // 1000)
-        self._common = cache(self._common_of)
+        self.of = cache(self._of)
 
-    def flags(self, words: Sequence[str], size: int) -> Flags:
-        """Return for each of ``words`` whether it stands in a common phrase of ``size`` words."""
-        is_common = np.zeros(len(words), np.bool_)
-        for at in np.flatnonzero(
-            np.isin(passages(hashed([" ".join(words)]), size).hashes, self._common(size))
-        ).tolist():
-            is_common[at : at + size] = True
-        return is_common
-
-    def _common_of(self, size: int) -> Hashes:
-        blocks = self._corpus.blocks(self._suspects, NUM_PARTS)
-        found = [passages(block.words, size).hashes for block in blocks]
-        index = HashIndex(distinct(np.concatenate([np.zeros(0, np.uint64), *found])))
-        pairs, numbers = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
-        for block in self._corpus.blocks(self._sample, NUM_TEXTS):
-            phrases = passages(block.words, size)
-            at, known = index.find(phrases.hashes)
-            in_prompts, first = np.unique(
-                joined(phrases.hashes[at], block.prompts[phrases.owners[at]]), return_index=True
-            )
-            pairs.append(in_prompts)
-            numbers.append(known[first])
-        _, first = np.unique(np.concatenate(pairs), return_index=True)
-        return index.known[np.bincount(np.concatenate(numbers)[first], minlength=len(index.known)) > self._most]
+    def _of(self, size: int) -> Hashes:
+        """Return the common phrases of ``size`` tokens, sorted."""
+        own = self._corpus.words(self._corpus.corpus.between(1, 4).take(self._suspects))
+        index = HashIndex(distinct(passages(own, size).hashes))
+        counts, _, _ = prompts_with(self._corpus, self._sample, index, size)
+        return index.known[counts > self._most]
