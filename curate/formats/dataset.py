@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,7 +192,7 @@ class Export:
     is_new: bool
 
     @property
-    def rows(self) -> Mapping[Split, Sequence[Row]]:
+    def rows(self) -> Mapping[Split, Collection[Row]]:
         """The rows of each split, parsed from its file each time that they are gone through.
 
         Raises:

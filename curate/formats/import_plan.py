@@ -360,13 +360,16 @@ def _importer_named(name: str) -> Importer | None:
 
 def open_fields(form: ForeignForm, rows: Rows, mapping: Mapping[str, str], reading: Reading) -> set[str]:
     """Return the fields of a foreign form that the user has not spoken of; empty for ``rows`` that may be read."""
-    if answer := mapping.get("output") or mapping.get("answer"):
-        rows = [row | {"output": value_at(row, answer)} for row in rows]
-    fields = {*form.fields(rows)}
+    fields = {*form.fields([_with_output(row, mapping) for row in rows])}
     if not fields:
         return set()
     named = {*mapping.values(), *(column for column, _ in reading.only)}
     return fields - named - {parts_of(name)[0] for name in named if name.startswith("/")} - {*reading.to_meta}
+
+
+def _with_output(row: dict[str, Json], mapping: Mapping[str, str]) -> dict[str, Json]:
+    answer = mapping.get("output") or mapping.get("answer")
+    return row | {"output": value_at(row, answer)} if answer else row
 
 
 def forms_open_to(importer: Importer | None, shape: Shape | None) -> list[ForeignForm]:
@@ -381,6 +384,7 @@ def forms_open_to(importer: Importer | None, shape: Shape | None) -> list[Foreig
 
 def _refuse_foreign(path: Path, rows: Rows, reading: Reading, forms: Sequence[ForeignForm]) -> None:
     """Refuse a file whose sample ``rows`` have one of ``forms`` that the user has not spoken of."""
+    rows = [_with_output(row, reading.mapping) for row in rows]
     for form in forms:
         if names := open_fields(form, rows, reading.mapping, reading):
             counts = "; ".join(_counts(rows, name) for name in sorted(names)[:4])

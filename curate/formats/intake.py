@@ -13,7 +13,7 @@ import orjson
 
 from curate.base.console import spelled
 from curate.base.file_guard import inside, open_file
-from curate.base.record import CurateError, Json, Source
+from curate.base.record import CurateError, Json, Source, canonical
 from curate.base.storage import digest_of, write_atomic
 from curate.base.tables import listed
 from curate.formats.columns import EMPTY, META, NOWHERE, ColumnUse, columns_of
@@ -30,7 +30,6 @@ from curate.formats.import_plan import (
 )
 from curate.formats.importers import (
     ConvertedRow,
-    ForeignForm,
     GivenAnswer,
     Rejected,
     RowError,
@@ -40,7 +39,7 @@ from curate.formats.importers import (
 )
 from curate.formats.importers._foreign import names_beside
 from curate.formats.importers._reading import is_filled, split_of, value_at
-from curate.formats.importers.annotations import Joined, key_of
+from curate.formats.importers.annotations import Joined
 from curate.formats.importers.conversations import refuse_talk
 from curate.formats.quarantine import QUARANTINE_FOLDER, entry_key, settled_entries
 from curate.formats.taken_ids import TakenIds
@@ -347,12 +346,7 @@ def convert(plan: ImportPlan, shape: Shape) -> Iterator[Imported | Rejected | Le
     known = {name for row in plan.sample for name, value in row.items() if is_filled(value)}
     known.update(*map(names_beside, plan.sample))
 
-    # The rows of a file have few different sets of names, and most of them show no foreign form.
-    @lru_cache(maxsize=1000)
-    def forms_of(names: tuple[str, ...]) -> list[ForeignForm]:
-        forms, new = forms_open_to(plan.format, shape), set(names) - known
-        return [form for form in forms if any(name.endswith(form.signs) for name in new)]
-
+    forms = forms_open_to(plan.format, shape)
     # Later rows may be of a form that those looked at first had no need of.
     rival = importers()[plan.rivals[0][0]] if plan.format is None and plan.rivals else None
     joined: dict[bytes, tuple[SourceRow, Joined]] = {}
@@ -370,7 +364,7 @@ def convert(plan: ImportPlan, shape: Shape) -> Iterator[Imported | Rejected | Le
                 yield _native(row, shape, reading, is_line=plan.container.name == "jsonl")
                 continue
             # The rows looked at first may have been of another form.
-            for foreign in forms_of(tuple(sorted({*row.value} | names_beside(row.value)))):
+            for foreign in forms if ({*row.value} | names_beside(row.value)) - known else ():
                 if fields := open_fields(foreign, [row.value], plan.mapping, reading) - known:
                     listed = ", ".join(sorted(fields))
                     raise RowError(
@@ -384,7 +378,7 @@ def convert(plan: ImportPlan, shape: Shape) -> Iterator[Imported | Rejected | Le
             if isinstance(draft, ConvertedRow) and draft.answers:
                 # Others may have been asked about the same record in a later row.
                 signed = replace(draft, answers=_signed(draft.answers, row.part or plan.format_name))
-                joined.setdefault(key_of(signed), (row, Joined(signed)))[1].add(signed)
+                joined.setdefault(canonical(signed.asked), (row, Joined(signed)))[1].add(signed)
             else:
                 yield _imported(draft, row, plan, shape, file_split)
     for row, answered in joined.values():

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import IO, Any
 
 import orjson
 
@@ -22,13 +20,12 @@ Row = dict[str, Any]
 _BLOCK = 1 << 20
 
 
-class RowFile(Sequence[Row]):
+class RowFile(Collection[Row]):
     """The rows of a file of JSON lines, parsed anew each time that they are gone through; none stays in memory."""
 
     def __init__(self, file: IO[bytes], num_rows: int) -> None:
         """Take ``file``, which is closed when nobody refers to its rows any more."""
         self._file, self._num_rows = file, num_rows
-        self._offsets: array[int] = array("Q")
         weakref.finalize(self, _close, file)
 
     def __len__(self) -> int:
@@ -37,21 +34,8 @@ class RowFile(Sequence[Row]):
     def __iter__(self) -> Iterator[Row]:
         return map(orjson.loads, self._lines())
 
-    @overload
-    def __getitem__(self, index: int) -> Row: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[Row]: ...
-
-    def __getitem__(self, index: int | slice) -> Row | list[Row]:
-        """Return a row or a slice; the first time the whole file is gone through for the offsets of its lines."""
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        number = range(len(self))[index]
-        if len(self._offsets) <= len(self):
-            self._offsets = array("Q", accumulate((len(line) + 1 for line in self._lines()), initial=0))
-        start, end = self._offsets[number : number + 2]
-        return dict(orjson.loads(os.pread(self._file.fileno(), end - start, start)))
+    def __contains__(self, row: object) -> bool:
+        return any(each == row for each in self)
 
     def _lines(self) -> Iterator[bytes]:
         # By offset, so that several readers can be under way at once.

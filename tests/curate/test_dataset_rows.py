@@ -232,16 +232,10 @@ def row_file(request: pytest.FixtureRequest, tmp_path: Path) -> RowFile:
     return RowFile((tmp_path / "rows.jsonl").open("rb"), len(ROWS))
 
 
-def test_rows_in_a_file_are_a_sequence(row_file: RowFile) -> None:
+def test_rows_in_a_file_are_gone_through_as_often_as_asked(row_file: RowFile) -> None:
     assert list(row_file) == list(row_file) == ROWS
-    assert (len(row_file), row_file[0], row_file[-1], row_file[50]) == (len(ROWS), ROWS[0], ROWS[-1], ROWS[50])
-    assert row_file[48::2] == ROWS[48::2]
-    assert row_file[5:2] == []
+    assert len(row_file) == len(ROWS)
     assert ROWS[7] in row_file
-    assert row_file.index(ROWS[7]) == 7
-    for index in (len(ROWS), -len(ROWS) - 1):
-        with pytest.raises(IndexError):
-            row_file[index]
 
 
 def test_two_can_read_the_same_rows_at_once(row_file: RowFile) -> None:
@@ -254,7 +248,7 @@ def test_rows_can_be_added_between_readings(tmp_path: Path) -> None:
     assert list(spool) == []
     for number in range(3):
         spool.append({"id": number})
-        assert (len(spool), spool[-1], list(spool)[-1]) == (number + 1, {"id": number}, {"id": number})
+        assert (len(spool), list(spool)[-1]) == (number + 1, {"id": number})
 
 
 def test_the_rows_of_a_dataset_that_is_gone(make_workspace: Any) -> None:

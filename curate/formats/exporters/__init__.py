@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -32,7 +32,7 @@ from curate.formats.row_file import RowFile
 ExportRow = Mapping[str, Any]
 
 # A million rows lie in a file, so an exporter goes through them as often as it must and holds none of them.
-RowsBySplit = Mapping[Split, Sequence[ExportRow]]
+RowsBySplit = Mapping[Split, Collection[ExportRow]]
 
 # Keys of a line whose texts are one prompt.
 _JOINED = (("instruction", "input"), ("context", "question"))
@@ -145,7 +145,7 @@ class ExportResult:
     num_rows: int
     reasons: Mapping[str, int]
     notes: list[str]
-    skipped: Sequence[Mapping[str, Any]] = ()
+    skipped: Collection[Mapping[str, Any]] = ()
     """The lines of skipped.jsonl: the id, the split, the reason and the whole row."""
 
 

@@ -118,7 +118,7 @@ class ConvertedRow:
 
     ``own`` is the line of a workspace that the row carries; it is taken as it is where the shape allows it. ``answers``
     are those of annotators. Where ``answered_by`` names a question, the completion is the first answer to it; rows
-    about the same record become one with the answers of all, and the most frequent of them is the completion.
+    that ``asked`` the same become one with the answers of all, and the most frequent of them is the completion.
     ``columns`` says which columns of the row, or places in it, became which fields; any other column is in ``extra``,
     or became the field of its own name.
     """
@@ -129,6 +129,7 @@ class ConvertedRow:
     own: dict[str, Json] | None = None
     answers: tuple[GivenAnswer, ...] = ()
     answered_by: str = ""
+    asked: dict[str, Json] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -199,15 +200,13 @@ class Container:
 class ForeignForm:
     """Rows of which a part would be trained, or left aside, without a word; the user has to speak of it first.
 
-    ``fields`` gives the fields by which rows show it, of many rows or of one, and is asked of rows with a name that
-    ends like one of ``signs``; ``advise`` says what to add to the command, from sample rows. ``read_by`` names the
-    importers that make records of all of such rows, where a workspace takes what they make, and ``left_to`` those that
-    decide by themselves which rows they take.
+    ``fields`` gives the fields by which rows show it, of many rows or of one; ``advise`` says what to add to the
+    command, from sample rows. ``read_by`` names the importers that make records of all of such rows, where a workspace
+    takes what they make, and ``left_to`` those that decide by themselves which rows they take.
     """
 
     name: str
     help: str
-    signs: tuple[str, ...]
     fields: ShownFields
     advise: Advise
     read_by: tuple[str, ...] = ()

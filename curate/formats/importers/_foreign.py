@@ -199,28 +199,28 @@ FORMS = (
     ForeignForm(
         "preference-pairs",
         "preference pairs, which this workspace or format has no place for: of two answers one is the better.",
-        _PAIR, _paired, _advise_pairs, ("preference", "rated", "openai-preference", "dataset"),
+        _paired, _advise_pairs, ("preference", "rated", "openai-preference", "dataset"),
     ),
     ForeignForm(
         "unpaired-preferences",
         "answers with a verdict on each (as for KTO), which this workspace or format has no place for: some are bad.",
-        ("",), _verdict_values, _advise_verdicts, ("liked", "dataset", "preference", "rated", "openai-preference"),
+        _verdict_values, _advise_verdicts, ("liked", "dataset", "preference", "rated", "openai-preference"),
         ("prodigy",),
     ),
     ForeignForm(
         "flat-tree",
         "messages that name the one before, so that each row is a turn of a talk; whole trees and talks are read.",
-        _PARENTS, lambda rows: _filled(rows, _PARENTS),
+        lambda rows: _filled(rows, _PARENTS),
         lambda rows: f"To read each row by itself, add: --to-meta {','.join(sorted(_filled(rows, _PARENTS)))}",
     ),
     ForeignForm(
         "corrections",
         "answers and, in another column, what somebody made of them: which of the two is to be trained.",
-        ("answer", "output", "response", "completion"), _corrected, _advise_corrected,
+        _corrected, _advise_corrected,
     ),
     ForeignForm(
         "reasoning",
         "a column of reasoning, which may be what stands before the answers or what somebody thought of them.",
-        TRACES, _reasoned, _advise_reasoned,
+        _reasoned, _advise_reasoned,
     ),
 )  # fmt: skip

@@ -49,11 +49,6 @@ VERDICTS = JUDGEMENTS | BAD | {
 }  # fmt: skip
 DIGITS = frozenset({"0", "1"})
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
-# Parts of content that are no text, or not where they stand.
-_PARTS = (
-    "image", "image_url", "input_image", "input_audio", "audio", "video", "file", "document", "tool_use", "tool_result",
-    "thinking", "redacted_thinking", "reference", "refusal",
-)  # fmt: skip
 _REFERENCES = ("reference_answer", "reference", "ground_truth", "solution", "answer")
 _FUNCTION: dict[str, type[Any] | tuple[type[Any], ...]] = {
     "name": str,
@@ -364,11 +359,7 @@ def _joined(parts: list[Json], where: str) -> str:
     for part in parts:
         # The parts of Bedrock have no type.
         if not isinstance(part, dict) or part.get("type", "text") != "text" or not isinstance(part.get("text"), str):
-            kind = part.get("type") if isinstance(part, dict) else None
-            what = kind if kind in _PARTS else "an image or sound"
-            raise RowError(
-                f"{where} holds something that is not text ({what}); only text, after thinking, is trained on"
-            )
+            raise RowError(f"{where} holds a part that is not text; only text, after thinking, is trained on")
         texts.append(part["text"])
     return "".join(texts)
 

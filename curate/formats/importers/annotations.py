@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from itertools import zip_longest
 from typing import Any
 
-from curate.base.record import Json, Kind, canonical
+from curate.base.record import Json, Kind
 from curate.formats.importers import ConvertedRow, GivenAnswer, RowError, importer
 from curate.formats.importers._foreign import low_ratings
 from curate.formats.importers._reading import (
@@ -169,6 +169,7 @@ def record_of(task: Task, mapping: Mapping[str, str]) -> ConvertedRow:
         extra | originals | task.left,
         answers=tuple(task.answers),
         answered_by=question,
+        asked=line | said,
         columns=columns,
     )
     if not _is_open(task.shown):
@@ -179,21 +180,13 @@ def record_of(task: Task, mapping: Mapping[str, str]) -> ConvertedRow:
     completions = (completion_of(one.value) for one in task.answers if one.question == question)
     if not (completion := next(filter(None, completions), "")):
         raise RowError(f"nobody has answered {question!r}, whose answers are the completions of this file")
-    return replace(draft, line=_completed(draft.line, completion))
+    return replace(draft, line=_completed(draft.asked, completion))
 
 
 def _completed(line: Row, answer: Json) -> Row:
     if "messages" in line:
         return line | {"messages": [*line["messages"], {"role": "assistant", "content": answer}]}
     return line | {"output": answer}
-
-
-def line_without_answer(draft: ConvertedRow) -> dict[str, Json]:
-    """Return the line of a record without the completion that answers gave it."""
-    line = draft.line
-    if draft.answered_by and "messages" in line:
-        return line | {"messages": line["messages"][:-1]}
-    return {name: value for name, value in line.items() if name != "output" or not draft.answered_by}
 
 
 def question_of(rows: Sequence[Mapping[str, Json]]) -> str:
@@ -240,15 +233,10 @@ class Joined:
         values = (one.value for one in self.answers if one.question == self.first.answered_by)
         # Of those that were given equally often the first comes first.
         most = Counter(text for value in values if (text := completion_of(value))).most_common(2)
-        line = _completed(line_without_answer(self.first), most[0][0]) if most else self.first.line
+        line = _completed(self.first.asked, most[0][0]) if most else self.first.line
         extra = self.first.extra | ({"further_rows": self.further} if self.further else {})
         is_tied = len(most) > 1 and most[0][1] == most[1][1]
         return replace(self.first, line=line, extra=extra, answers=tuple(self.answers), answered_by=""), is_tied
-
-
-def key_of(draft: ConvertedRow) -> bytes:
-    """Return what rows about the same record have in common."""
-    return canonical(line_without_answer(draft))
 
 
 def answers_of(pairs: Iterable[tuple[str, Json]], annotator: str, at: str = "", form: str = "") -> list[GivenAnswer]:

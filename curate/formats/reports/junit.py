@@ -36,10 +36,6 @@ def _suite(file: str, cases: dict[str, list[Finding]], verdict: Verdict) -> Xml.
         elements.append(_clean(name, verdict))
     count = {key: str(sum(e.find(tag) is not None for e in elements)) for key, tag in _KINDS.items()}
     suite = Xml.Element("testsuite", {"name": name, "tests": str(len(elements)), "errors": "0"} | count)
-    if not file:
-        properties = Xml.SubElement(suite, "properties")
-        for key, number in _numbers(verdict).items():
-            Xml.SubElement(properties, "property", {"name": key, "value": str(number)})
     suite.extend(elements)
     return suite
 
@@ -84,21 +80,6 @@ def _clean(name: str, verdict: Verdict) -> Xml.Element:
 def _is_partial(verdict: Verdict) -> bool:
     """Whether some of the findings that make the validation fail were not kept."""
     return sum(map(verdict.is_failing, verdict.findings)) < verdict.num_failing
-
-
-def _numbers(verdict: Verdict) -> dict[str, int]:
-    numbers = {
-        "records": verdict.num_records,
-        "lines": verdict.num_lines,
-        "errors": verdict.num_errors,
-        "warnings": verdict.num_warnings,
-        "infos": verdict.num_infos,
-        "suppressed": verdict.num_suppressed,
-        "failing": verdict.num_failing,
-        "forgiven": verdict.num_forgiven,
-        "listed": len(verdict.findings),
-    }
-    return numbers | dict(verdict.counts)
 
 
 def _line_of(finding: Finding) -> str:

@@ -10,7 +10,6 @@ from functools import cache, lru_cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_type_hints
 
-from curate.base.console import one_line
 from curate.base.file_guard import MOST_SETTINGS, FileGuardError, inside, read_file
 from curate.base.patterns import lazy_pattern
 from curate.base.record import CurateError
@@ -26,10 +25,10 @@ PREFIX = "CURATE_"
 
 _NO_SETTINGS = frozenset({"CURATE_ANNOTATOR", "CURATE_TRUST_PLUGINS"})
 _HINT = "See `curate config schema`."
+_RULES = "A line is key = value, each key and each table stands once, and a text stands in quotes."
 _UNKNOWN_KEY = "unexpected_keyword_argument"
 _MOST_PARTS = 64
 # tomllib takes time in the square of a dotted key's parts. The parts are possessive, so that this looks at each once.
-_POSITION = lazy_pattern(r"\(at line (\d+), column (\d+)\)")
 _LONG_KEY = lazy_pattern(
     r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}""" % _MOST_PARTS  # noqa: UP031
 )
@@ -245,23 +244,7 @@ def _table(text: str, path: Path | None) -> dict[str, Any]:
         return tomllib.loads(text)
     # A TOML error is a ValueError, and so is a number of 5,000 digits; lists can nest as deep as the file is long.
     except (ValueError, RecursionError) as error:
-        raise CurateError("E902 bad-settings", f"{path}: {error}", _what_stands_there(text, str(error))) from error
-
-
-def _what_stands_there(text: str, message: str) -> str:
-    """Return what stands where a TOML error says that it cannot be read, and how a line looks that can be."""
-    rules = "A line is key = value, each key and each table stands once, and a text stands in quotes."
-    position, lines = _POSITION.search(message), text.split("\n")
-    if position is None or int(position[1]) > len(lines):
-        return rules
-    line, rest = lines[int(position[1]) - 1], lines[int(position[1]) - 1][int(position[2]) - 1 :]
-    # A key that is there already is found at its end.
-    where = (
-        f"from column {position[2]} on: {one_line(rest, 60)}"
-        if rest.strip()
-        else f"at the end of: {one_line(line, 60)}"
-    )
-    return f"Line {position[1]} is wrong {where.rstrip('.')}. {rules}"
+        raise CurateError("E902 bad-settings", f"{path}: {error}", _RULES) from error
 
 
 def _fields(part: type) -> dict[str, Field[Any]]:

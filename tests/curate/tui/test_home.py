@@ -278,7 +278,7 @@ def test_a_broken_setting_is_shown_and_mended_from_the_screen(
         assert "This workspace cannot be opened" in seen
         assert "E902" in seen
         assert re.search(r"^ +e +edit curate.toml", seen, re.M)
-        assert re.search(r"Line \d+ is wrong from column 13 on: /b\]\.", " ".join(seen.split()))
+        assert re.search(r"at line \d+, column 13", " ".join(seen.split()))
         keys = seen.splitlines()[-1]
         assert "e edit curate.toml" in keys
         assert "r try again" in keys
