@@ -149,28 +149,6 @@ class ExportResult:
     """The lines of skipped.jsonl: the id, the split, the reason and the whole row."""
 
 
-Write = Callable[[ExportRun], list[Path]]
-
-
-@dataclass(frozen=True, slots=True)
-class Exporter:
-    """One format: its name, what it is, what it makes of a row, and what writes that and returns the files."""
-
-    name: str
-    help: str
-    convert: Convert
-    write: Write
-    keeps: tuple[str, ...] | None = ()
-    """Keys of the workspace's line, beside those of what is said, that come back by an import; None stands for all."""
-    takes_answers: bool = False
-    """Whether it writes preferences; any other format has the best answer of such a record alone."""
-    note: str = ""
-    """What is said of each export."""
-
-
-_exporters: Registry[Exporter] = Registry("exporters", __name__)
-
-
 def write_lines(export: ExportRun) -> list[Path]:
     """Write a file of JSON lines for each split, and raw text to one of its own below text/."""
     return write_files(export, ("{}.jsonl", "text/{}.jsonl"), lambda line, _is_first: orjson.dumps(line) + b"\n")
@@ -216,17 +194,31 @@ class _OpenFiles(dict[Path, AtomicFile]):
             file.close()
 
 
-def exporter(
-    name: str, *, write: Write = write_lines, keeps: tuple[str, ...] | None = (), takes_answers: bool = False,
-    note: str = "",
-) -> Callable[[Function], Function]:  # fmt: skip
-    """Register a function that returns a row as a format has it; its docstring is the help text.
+@dataclass(frozen=True, slots=True)
+class Exporter:
+    """One format: its name, what it is, what it makes of a row, and what writes that and returns the files."""
 
-    ``write`` writes what it returns; the others are those of `Exporter`.
+    name: str
+    help: str
+    convert: Convert
+    write: Callable[[ExportRun], list[Path]] = write_lines
+    keeps: tuple[str, ...] | None = ()
+    """Keys of the workspace's line, beside those of what is said, that come back by an import; None stands for all."""
+    takes_answers: bool = False
+    """Whether it writes preferences; any other format has the best answer of such a record alone."""
+    note: str = ""
+    """What is said of each export."""
+
+
+_exporters: Registry[Exporter] = Registry("exporters", __name__)
+
+
+def exporter(name: str, **options: Any) -> Callable[[Function], Function]:
+    """Register a function that returns a row as a format has it.
+
+    Its docstring is the help text, the options are those of `Exporter`.
     """
-
-    options = (write, keeps, takes_answers, note)
-    return _exporters.adding(name, lambda convert: Exporter(name, inspect.getdoc(convert) or "", convert, *options))
+    return _exporters.adding(name, lambda convert: Exporter(name, inspect.getdoc(convert) or "", convert, **options))
 
 
 def exporters() -> dict[str, Exporter]:

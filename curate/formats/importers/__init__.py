@@ -135,17 +135,11 @@ class ConvertedRow:
 
 Row = dict[str, Json]
 Recognise = Callable[[Sequence[Row]], float]
-# From sample rows and what the user says to the whole mapping.
-Guess = Callable[[Sequence[Row], Mapping[str, str]], dict[str, str]]
 # A row that holds many records, such as an article with its questions, gives a list of them, with an error for each
 # that cannot be read.
 # One that has a guess is given the mapping, too.
 Read = Callable[..., ConvertedRow | Sequence[ConvertedRow | RowError]]
 Rows = Callable[[Path], Iterator[SourceRow | Rejected]]
-RowNotices = Callable[[Path, Sequence[Row]], Sequence[str]]
-FileNotices = Callable[[Path], Sequence[str]]
-ShownFields = Callable[[Sequence[Row]], Collection[str]]
-Advise = Callable[[Sequence[Row]], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +157,9 @@ class Importer:
     recognise: Recognise
     read: Read
     samples: Sequence[Row]
-    guess: Guess | None = None
+    guess: Callable[[Sequence[Row], Mapping[str, str]], dict[str, str]] | None = None
     is_named_by_split: bool = False
-    notices: RowNotices = lambda _path, _rows: ()
+    notices: Callable[[Path, Sequence[Row]], Sequence[str]] = lambda _path, _rows: ()
 
     def records(self, row: Row, mapping: Mapping[str, str]) -> Sequence[ConvertedRow | RowError]:
         """Return the records of a row, with an error for each that cannot be read.
@@ -188,10 +182,10 @@ class Container:
 
     name: str
     help: str
-    fits: Callable[[Path, bytes], bool]
     rows: Rows
+    fits: Callable[[Path, bytes], bool]
     priority: int = 0
-    notices: FileNotices = lambda _path: ()
+    notices: Callable[[Path], Sequence[str]] = lambda _path: ()
     unpacks: Collection[str] = ()
     layout: Callable[[Path], str] = lambda _path: ""
 
@@ -207,8 +201,8 @@ class ForeignForm:
 
     name: str
     help: str
-    fields: ShownFields
-    advise: Advise
+    fields: Callable[[Sequence[Row]], Collection[str]]
+    advise: Callable[[Sequence[Row]], str]
     read_by: tuple[str, ...] = ()
     left_to: tuple[str, ...] = ()
 
@@ -218,36 +212,23 @@ _containers: Registry[Container] = Registry("importers", __name__)
 
 
 def importer(
-    name: str,
-    *,
-    samples: Sequence[Row],
-    fits: Callable[[Row], bool] = lambda _row: False,
-    recognise: Recognise | None = None,
-    guess: Guess | None = None,
-    is_named_by_split: bool = False,
-    notices: RowNotices = lambda _path, _rows: (),
+    name: str, *, fits: Callable[[Row], bool] = lambda _row: False, recognise: Recognise | None = None, **options: Any
 ) -> Callable[[Read], Read]:
-    """Register a function that reads one row; its docstring is the help text, and ``samples`` its proof.
+    """Register a function that reads one row; its docstring is the help text, the options are those of `Importer`.
 
-    Rows are recognised by the share of them that ``fits``, or by all of them with ``recognise``.
+    Rows are recognised by the share of them that ``fits``, or by all of them with ``recognise``. ``samples`` are its
+    proof.
     """
     likeness = recognise or partial(share, fits=fits)
-    options = (samples, guess, is_named_by_split, notices)
-    return _importers.adding(name, lambda read: Importer(name, inspect.getdoc(read) or "", likeness, read, *options))
+    return _importers.adding(name, lambda read: Importer(name, inspect.getdoc(read) or "", likeness, read, **options))
 
 
-def container(
-    name: str,
-    *,
-    fits: Callable[[Path, bytes], bool],
-    priority: int = 0,
-    notices: FileNotices = lambda _path: (),
-    unpacks: Collection[str] = (),
-    layout: Callable[[Path], str] = lambda _path: "",
-) -> Callable[[Rows], Rows]:
-    """Register a function that yields the rows of a file; of those that fit, the highest priority reads it."""
-    options = (priority, notices, unpacks, layout)
-    return _containers.adding(name, lambda rows: Container(name, inspect.getdoc(rows) or "", fits, rows, *options))
+def container(name: str, **options: Any) -> Callable[[Rows], Rows]:
+    """Register a function that yields the rows of a file; of those that fit, the highest priority reads it.
+
+    Its docstring is the help text, the options are those of `Container`.
+    """
+    return _containers.adding(name, lambda rows: Container(name, inspect.getdoc(rows) or "", rows, **options))
 
 
 def share(rows: Collection[Row], fits: Callable[[Row], bool]) -> float:

@@ -49,6 +49,11 @@ VERDICTS = JUDGEMENTS | BAD | {
 }  # fmt: skip
 DIGITS = frozenset({"0", "1"})
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+# Parts of content that are no text, or not where they stand.
+_PARTS = (
+    "image", "image_url", "input_image", "input_audio", "audio", "video", "file", "document", "tool_use", "tool_result",
+    "thinking", "redacted_thinking", "reference", "refusal",
+)  # fmt: skip
 _REFERENCES = ("reference_answer", "reference", "ground_truth", "solution", "answer")
 _FUNCTION: dict[str, type[Any] | tuple[type[Any], ...]] = {
     "name": str,
@@ -75,46 +80,54 @@ def take_common(
     row: dict[str, Json], used: Collection[str], *, has_our_names: bool = True
 ) -> tuple[dict[str, Json], dict[str, Json]]:
     """Return the line's shared fields that ``row`` names, and what is left of it beside ``used``."""
-    # An id that is not text, a category that is not text and a split of another name are read as nearly as they can be;
-    # the original stays in what is left over. ``has_our_names``: the format names its fields as a line does, so that
+    # An id that is not text, a split of another name and a weight in a table are read as nearly as they can be; the
+    # original stays in what is left over. ``has_our_names``: the format names its fields as a line does, so that
     # ``weight``, ``labels`` and ``x-ignore`` mean what they mean there; in a table of any columns a weight may be a
     # parcel's.
     line: dict[str, Json] = {}
     extra = {key: value for key, value in row.items() if key not in used}
-    identity = extra.get("id")
-    if isinstance(identity, str) and identity:
-        line["id"] = extra.pop("id")
-    elif isinstance(identity, int) and not isinstance(identity, bool):
-        line["id"] = str(identity)
-    if isinstance(extra.get("category"), str) and extra["category"]:
-        line["category"] = extra.pop("category")
-    split = extra.get("split")
-    if isinstance(split, str) and split.lower() in _SPLITS:
-        line["split"] = _SPLITS[split.lower()]
-        if split in SPLITS:
-            extra.pop("split")
-    if has_our_names:
-        _take_marks(line, extra)
-    meta = extra.get("meta")
-    if isinstance(meta, dict) and meta and "extra" not in meta:
-        line["meta"] = extra.pop("meta")
+    for name, read in _COMMON.items():
+        taken = read(extra.get(name)) if has_our_names or name not in _MARKS else None
+        if taken is not None:
+            line[name] = taken
+            if taken == extra[name]:
+                extra.pop(name)
     return line, extra
 
 
-def _take_marks(line: dict[str, Json], extra: dict[str, Json]) -> None:
-    """Move what decides how a record counts and is checked to the line, where it is what a line's field may be."""
-    weight = extra.get("weight")
-    if isinstance(weight, int | float) and not isinstance(weight, bool) and 0 <= weight <= MOST_WEIGHT:
-        line["weight"] = extra.pop("weight")
-    elif isinstance(weight, str) and _NUMBER.fullmatch(weight.strip()) and float(weight) <= MOST_WEIGHT:
-        # A table has no numbers; the text stays in what is left over.
-        line["weight"] = float(weight)
-    if isinstance(extra.get("labels"), dict):
-        line["labels"] = extra.pop("labels")
-    ignored = extra.get("x-ignore")
-    codes = ignored if isinstance(ignored, list) else []
-    if codes and all(isinstance(code, str) and code for code in codes) and len(set(codes)) == len(codes):
-        line["x-ignore"] = extra.pop("x-ignore")
+def _id(value: Json) -> str | None:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else _text(value)
+
+
+def _text(value: Json) -> str | None:
+    return value or None if isinstance(value, str) else None
+
+
+def _weight(value: Json) -> float | None:
+    if isinstance(value, str):
+        # A table has no numbers.
+        value = float(value) if _NUMBER.fullmatch(value.strip()) else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number and 0 <= value <= MOST_WEIGHT else None
+
+
+def _codes(value: Json) -> Json:
+    codes = as_list(value)
+    return codes if codes and all(map(_text, codes)) and len(set(codes)) == len(codes) else None
+
+
+# What a row may have that a line has, too: what it says where it can be read.
+_COMMON: dict[str, Callable[[Json], Json]] = {
+    "id": _id,
+    "category": _text,
+    "split": lambda value: _SPLITS.get(value.lower()) if isinstance(value, str) else None,
+    "weight": _weight,
+    "labels": lambda value: value if isinstance(value, dict) else None,
+    "x-ignore": _codes,
+    "meta": lambda value: value if isinstance(value, dict) and value and "extra" not in value else None,
+}
+# What decides how a record counts and is checked.
+_MARKS = ("weight", "labels", "x-ignore")
 
 
 def drafted(
@@ -359,7 +372,11 @@ def _joined(parts: list[Json], where: str) -> str:
     for part in parts:
         # The parts of Bedrock have no type.
         if not isinstance(part, dict) or part.get("type", "text") != "text" or not isinstance(part.get("text"), str):
-            raise RowError(f"{where} holds a part that is not text; only text, after thinking, is trained on")
+            kind = part.get("type") if isinstance(part, dict) else None
+            what = kind if kind in _PARTS else "an image or sound"
+            raise RowError(
+                f"{where} holds something that is not text ({what}); only text, after thinking, is trained on"
+            )
         texts.append(part["text"])
     return "".join(texts)
 

@@ -61,9 +61,12 @@ def answered(container: Container, answers: Mapping[str, Sequence[Row]]) -> Cont
         for row in container.rows(path):
             yield _joined(row, answers) if isinstance(row, SourceRow) and {_ID, "body"} <= row.value.keys() else row
 
-    num_alone = [*answers.values()].count([])
-    notices = [_MACHINE, *([f"answers without a request: {num_alone:,}"] if num_alone else [])]
-    return replace(container, name="batch", rows=rows, notices=lambda _path: notices)
+    def notices(path: Path) -> Sequence[str]:
+        counts = Counter(row.reason for row in rows(path) if isinstance(row, Rejected))
+        counts["answers without a request"] = [*answers.values()].count([])
+        return [_MACHINE, *(f"{reason}: {number:,}" for reason, number in counts.items() if number)]
+
+    return replace(container, name="batch", rows=rows, notices=notices)
 
 
 def _joined(row: SourceRow, answers: Mapping[str, Sequence[Row]]) -> SourceRow | Rejected:

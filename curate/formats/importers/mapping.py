@@ -38,6 +38,7 @@ _GUESSES: dict[str, tuple[str, ...]] = {
 # Joins the names of columns of one option each.
 OPTIONS_JOINT = "+"
 _OPTION = re.compile(r"(options?|choices?|opt|op|ending)_?([a-j]|\d)|()([a-j])")
+_GROUNDED = ("context", "question", "answer")
 _CLASSES = ("label", "category", "intent", "class", "sentiment")
 # What the two columns of a table without names are called: what is asked, and the answer.
 _HEADERLESS = ("column_1", "column_2")
@@ -212,27 +213,25 @@ def read(row: dict[str, Json], mapping: Mapping[str, str]) -> ConvertedRow:
     for field in [name for name in mapping if name.startswith("options")]:
         answer = value_at(row, mapping.get("output") or mapping.get("answer", ""))
         _with_options(texts, field, options_at(row, mapping[field]), answer)
-    _common(line, texts, extra, mapping)
+    taken, left = take_common({name: texts.pop(name) for name in ("id", "category", "split") if name in texts}, ())
+    line |= taken
+    # What a line's split cannot be.
+    extra |= {mapping[name]: value for name, value in left.items()}
     is_talk = bool(earlier) or "reasoning" in texts
     if is_talk and ("output" not in texts or texts.keys() & {"text", "question"}):
         raise RowError("the mapping names reasoning or history, which stand with an instruction and its output alone")
     if "text" in texts:
         return ConvertedRow("domain", line | {"text": texts["text"]}, extra)
     if "question" in texts:
-        grounded = {
-            "context": texts.get("context", ""),
-            "question": texts["question"],
-            "answer": texts.get("answer", ""),
-        }
-        return ConvertedRow("domain", line | grounded, extra)
-    if "instruction" not in texts or "output" not in texts:
+        return ConvertedRow("domain", line | {name: texts.get(name, "") for name in _GROUNDED}, extra)
+    if not {"instruction", "output"} <= texts.keys():
         raise RowError("the mapping names no instruction and output, no question and answer, and no text")
-    names = ("system", "instruction", "input", "output")
-    if "context" in texts and "input" not in texts:
-        texts["input"] = texts["context"]
+    if "context" in texts:
+        texts.setdefault("input", texts["context"])
     if is_talk:
         return ConvertedRow("chat", line | {"messages": conversation(texts, earlier)}, extra)
-    return ConvertedRow("instruction", line | {name: texts[name] for name in names if name in texts}, extra)
+    said = {name: texts[name] for name in ("system", "instruction", "input", "output") if name in texts}
+    return ConvertedRow("instruction", line | said, extra)
 
 
 def conversation(texts: Mapping[str, str], earlier: Sequence[Json] = ()) -> list[Json]:
@@ -258,15 +257,6 @@ def earlier_turns(history: Json, name: str) -> list[Json]:
             raise RowError(f"{name!r} is no list of pairs of texts, nor of messages")
         turns += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
     return turns
-
-
-def _common(line: dict[str, Json], texts: dict[str, str], extra: dict[str, Json], mapping: Mapping[str, str]) -> None:
-    """Put the mapped id, category and split on the line; what a line's split cannot be stays in what is left over."""
-    named: dict[str, Json] = {name: texts.pop(name) for name in ("id", "category", "split") if name in texts}
-    taken, left = take_common(named, ())
-    line |= taken
-    for name, value in left.items():
-        extra[mapping[name]] = value
 
 
 def _text(value: Json, field: str, column: str) -> str:
