@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from curate.base.record import missing_extra
 from curate.formats.importers import Rejected, SourceRow, cannot_import, container, jsonable
 from curate.formats.importers.packed import ALWAYS_ALLOWED, MAX_RATIO
-from curate.formats.importers.tabular import MAX_COLUMNS, TableHeader, read_header
+from curate.formats.importers.tabular import TableHeader, read_header
 
 Cells = Sequence[Any]
 # What a formula comes to that cannot be worked out.
@@ -132,8 +132,6 @@ def _records(sheet: _FormulaSheet) -> Iterator[tuple[int, Cells]]:
 
 def _header_of(path: Path, sheet: _FormulaSheet) -> TableHeader:
     _, first = next(_records(sheet))
-    if len(first) > MAX_COLUMNS:
-        raise cannot_import(f"{path}: {len(first):,} columns are more than {MAX_COLUMNS:,}", "Delete those not needed.")
     return read_header(path, _texts(first), lambda: (_texts(cells) for _, cells in _records(sheet)))
 
 

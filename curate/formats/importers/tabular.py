@@ -140,9 +140,6 @@ def _header_of(table: Table) -> TableHeader:
                 f"{path}, line {line}: the first row cannot be read, so that its columns have no names: {fault}",
                 encoding_hint(path) if "UTF-8" in fault or "NUL" in fault else "Correct that line of the file.",
             )
-        if len(cells) > MAX_COLUMNS:
-            message = f"{path}: {len(cells):,} columns are more than {MAX_COLUMNS:,}"
-            raise cannot_import(message, "Is the separator right?")
         return read_header(path, cells, lambda: (None if fault else row for _, row, _, fault in _records(table)))
     return TableHeader(())
 
@@ -256,8 +253,11 @@ def read_header(path: Path, first: Sequence[str], records: Records) -> TableHead
     """Return the header of a table whose ``first`` record is given; ``records`` reads it from its beginning.
 
     Raises:
-        CurateError: E908 when two columns have the same name.
+        CurateError: E908 when two columns have the same name, or there are too many.
     """
+    if len(first) > MAX_COLUMNS:
+        message = f"{path}: {len(first):,} columns are more than {MAX_COLUMNS:,}"
+        raise cannot_import(message, "Is the separator right? Else delete those that are not needed.")
     cells = [cell.strip() for cell in first]
     if not _is_header(cells, records):
         numbered = tuple(f"column_{number}" for number in range(1, len(cells) + 1))
