@@ -17,10 +17,10 @@ from curate.cli._output import print_json, print_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from curate.project.migration import Broken
     from curate.schema import Shape
 
 _MAX_OPTIONS = 20
+_MOST_EXAMPLES = 3
 _MIN_USES = 5
 _VIEWS = (
     ("id", ("id",)),
@@ -199,14 +199,14 @@ def _values(texts: Sequence[str]) -> dict[str, Json]:
     return values
 
 
-def _broken(rules: Mapping[str, Broken]) -> Iterator[str]:
+def _broken(rules: Mapping[str, Sequence[str]]) -> Iterator[str]:
     rows = [
         (
             console.one_line(rule, 200),
-            listed(broken.examples, spell=lambda id_: console.one_line(id_, 30)),
-            f"{broken.number:,}",
+            listed(names[:_MOST_EXAMPLES], spell=lambda id_: console.one_line(id_, 30)),
+            f"{len(names):,}",
         )
-        for rule, broken in sorted(rules.items(), key=lambda item: -item[1].number)
+        for rule, names in sorted(rules.items(), key=lambda item: -len(item[1]))
     ]
     yield from table(("rule", "the first", "records"), rows, left=2) if rows else ()
 

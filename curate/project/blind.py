@@ -11,12 +11,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Protocol
 
 from curate.base.console import one_line
-from curate.base.events import Event, Label, Prefer, Resolve
 from curate.base.file_guard import inside
-from curate.base.record import CurateError, Finding, Json, Record
+from curate.base.record import CurateError, Finding, Json
 from curate.jsonl import Entry, read_entries
 from curate.project.data import ProjectData
 from curate.project.fold import RecordState
@@ -165,73 +163,6 @@ def redacted_finding(
         return finding
     words = "about its category: shown once you have answered"
     return replace(finding, message=words, pointer="") if finding.code in _PER_RECORD else None
-
-
-class _OpenProject(Protocol):
-    """What blinding asks a loaded `Project`, which itself stands above this module."""
-
-    @property
-    def by(self) -> str: ...
-    @property
-    def blind(self) -> Blind: ...
-    @property
-    def data(self) -> ProjectData: ...
-    @property
-    def shape(self) -> Shape: ...
-    @property
-    def has_hidden_categories(self) -> bool: ...
-    def state(self, name: str) -> RecordState: ...
-
-
-def hides_event(project: _OpenProject, event: Event) -> bool:
-    """Whether ``event`` must not be shown in full to the project's annotator.
-
-    So it is with somebody else's answer, and with what somebody else has settled, also if it does not hold any more;
-    and with which of two models' answers somebody else prefers, before the annotator has said so too.
-    """
-    decision = event.decision
-    if event.by == project.by:
-        return False
-    if isinstance(decision, Prefer):
-        return ("preferred", *decision.between, project.by) not in project.data.decisions.facts(event.id)
-    if not isinstance(decision, Label | Resolve):
-        return False
-    return _hides(project, event.id, lambda state: project.blind.still_asks(state, decision.question))
-
-
-def visible_finding(project: _OpenProject, finding: Finding) -> Finding | None:
-    """Return a finding, whose record is called as in the project, as its annotator may see it: `redacted_finding`."""
-
-    def is_hidden(name: str) -> bool:
-        return _hides(project, name, lambda state: project.blind.hides(state, CATEGORY))
-
-    return redacted_finding(finding, is_hidden, lambda: project.has_hidden_categories)
-
-
-def visible_record(project: _OpenProject, record: Record) -> tuple[Record, frozenset[str]]:
-    """Return ``record`` as the project's annotator may see it, and the questions whose answers are hidden of it.
-
-    ``record`` may be of an earlier moment than the project.
-
-    Raises:
-        CurateError: E974 when another program has changed its file, so that nobody can tell what to hide.
-    """
-    try:
-        state = project.state(record.id)
-    except CurateError as error:
-        if error.number != "E916":
-            raise
-        return record, frozenset()
-    visible = project.blind.redacted(replace(state, record=record), project.shape)
-    return visible.record, project.blind.hidden(state)
-
-
-def _hides(project: _OpenProject, name: str, rule: Callable[[RecordState], bool]) -> bool:
-    try:
-        return rule(project.state(name))
-    except CurateError as error:
-        # A record that is gone asks nobody; of one whose file has just changed nobody can tell, so it stays hidden.
-        return error.number != "E916"
 
 
 def read_gold(path: Path, root: Path) -> dict[str, Gold]:

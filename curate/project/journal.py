@@ -121,8 +121,8 @@ class JournalWriter:
     def __init__(self, root: Path, by: str, earlier: Iterable[Event] = ()) -> None:
         """Write for ``by``, whose decisions are saved as later ones than those of theirs among ``earlier``."""
         self._folder = root / FOLDER / _folder_name(by)
-        self._last_moment = max((moment_of(event) for event in earlier if event.by == by), default=0)
-        self._by = by
+        self._by, self._last_moment = by, 0
+        self.note(earlier)
         self._journal = journal_number(root)
         self._session = new_session(self._journal)
         # What the same person decides in another process has another session.
@@ -139,6 +139,10 @@ class JournalWriter:
     ) -> None:
         if self._segment is not None:
             self._segment.close()
+
+    def note(self, events: Iterable[Event]) -> None:
+        """Save what comes next as later than those of ``events`` that the same annotator made, whatever the clock."""
+        self._last_moment = max([self._last_moment, *(moment_of(event) for event in events if event.by == self._by)])
 
     def append(self, decisions: Sequence[Decision], act: str = "") -> list[Event]:
         """Number and save ``decisions`` together, as one act, and return them as events.

@@ -21,7 +21,6 @@ from curate.schema import Shape
 from curate.schema.settings import write_values
 from curate.schema.view import put
 
-_MOST_EXAMPLES = 3
 _INDEX = re.compile(r"/\d+(?=/|$)")
 _OTHER_ID = "it would be known by another id"
 _LINE_REFUSED = "its line in the file, before decisions"
@@ -50,29 +49,16 @@ class Changes:
 
 
 @dataclass(slots=True)
-class Broken:
-    """A rule of the new schema that records break: how many, and the first of them."""
-
-    number: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, name: str) -> None:
-        """Count the record called ``name``."""
-        self.number += 1
-        if len(self.examples) < _MOST_EXAMPLES:
-            self.examples.append(name)
-
-
-@dataclass(slots=True)
 class Migration:
     """What the records of a workspace are under the new schema."""
 
     num_records: int = 0
     num_broken: int = 0
     """Records that break as they are."""
-    rules: dict[str, Broken] = field(default_factory=dict)
-    left: dict[str, Broken] = field(default_factory=dict)
-    """What is still broken after the changes, by rule."""
+    rules: dict[str, list[str]] = field(default_factory=dict)
+    """By rule of the new schema, the ids of the records that break it."""
+    left: dict[str, list[str]] = field(default_factory=dict)
+    """The same after the changes."""
     num_left: int = 0
     num_unread: int = 0
     """Lines that are no records under the old schema either."""
@@ -100,7 +86,7 @@ def plan_migration(data: ProjectData, new: Shape, changes: Changes) -> Migration
             left = _line_faults(raw, data.shape, new)
         for rules, broken in ((plan.rules, faults), (plan.left, left)):
             for rule in dict.fromkeys(broken):
-                rules.setdefault(rule, Broken()).add(record.id)
+                rules.setdefault(rule, []).append(record.id)
         plan.num_left += bool(left)
         if is_changed:
             for side, line in zip(sides, (before, after), strict=True):

@@ -9,12 +9,13 @@ import os
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Self
 
 from curate.base.console import one_line
-from curate.base.events import Decision, Event, Label, Resolve, Undo
+from curate.base.events import Decision, Event, Label, Prefer, Resolve, Undo
 from curate.base.file_guard import inside
 from curate.base.record import CurateError, Finding, Record
 from curate.base.tables import counted, listed
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from curate.schema.settings import Settings
 
 # What a record of the frozen test set does not allow.
-_CHANGING = frozenset({"drop", "restore", "assign", "edit", "undo", "rewrite"})
+_CHANGING = frozenset({"add", "drop", "restore", "assign", "edit", "undo", "rewrite"})
 # Hears which records others have changed: other people, or other parts of this program.
 Listener = Callable[[set[str]], None]
 OnProgress = Callable[[int, int], None]
@@ -198,11 +199,6 @@ class Project:
         return self._blind
 
     @property
-    def has_hidden_categories(self) -> bool:
-        """Whether the annotator must not see the category of some record, because they have not answered yet."""
-        return bool(self._hidden_categories)
-
-    @property
     def writer(self) -> JournalWriter | None:
         """What saves decisions here; None before the first one."""
         return self._writer
@@ -356,6 +352,54 @@ class Project:
         with self._lock:
             return self._data.journal.events[number:]
 
+    def hides_event(self, event: Event) -> bool:
+        """Whether ``event`` must not be shown in full to the annotator.
+
+        So it is with somebody else's answer, and with what somebody else has settled, also if it does not hold any
+        more; and with which of two models' answers somebody else prefers, before the annotator has said so too.
+        """
+        decision = event.decision
+        if event.by == self.by:
+            return False
+        if isinstance(decision, Prefer):
+            return ("preferred", *decision.between, self.by) not in self.data.decisions.facts(event.id)
+        if not isinstance(decision, Label | Resolve):
+            return False
+        return self._hides(event.id, lambda state: self.blind.still_asks(state, decision.question))
+
+    def visible_finding(self, finding: Finding) -> Finding | None:
+        """Return a finding, whose record is called as here, as the annotator may see it: see `redacted_finding`."""
+        # It brings numpy with it.
+        from curate.project.blind import redacted_finding
+
+        def is_hidden(name: str) -> bool:
+            return self._hides(name, lambda state: self.blind.hides(state, CATEGORY))
+
+        return redacted_finding(finding, is_hidden, lambda: bool(self._hidden_categories))
+
+    def visible_record(self, record: Record) -> tuple[Record, frozenset[str]]:
+        """Return ``record`` as the annotator may see it, and the questions whose answers are hidden of it.
+
+        ``record`` may be of an earlier moment.
+
+        Raises:
+            CurateError: E974 when another program has changed its file, so that nobody can tell what to hide.
+        """
+        try:
+            state = self.state(record.id)
+        except CurateError as error:
+            if error.number != "E916":
+                raise
+            return record, frozenset()
+        return self.blind.redacted(replace(state, record=record), self.shape).record, self.blind.hidden(state)
+
+    def _hides(self, name: str, rule: Callable[[RecordState], bool]) -> bool:
+        try:
+            return rule(self.state(name))
+        except CurateError as error:
+            # A record that is gone asks nobody; of one whose file has just changed nobody can tell: it stays hidden.
+            return error.number != "E916"
+
     def close(self) -> None:
         """Close the journal; everything that was decided is saved already."""
         with self._lock:
@@ -413,6 +457,8 @@ class Project:
         """Go on to the state after ``events``, which are new, and return the records that changed."""
         if not events and not self._data.has_late:
             return set()
+        if self._writer is not None:
+            self._writer.note(events)
         if self._acts is not None:
             self._acts.add(event for event in events if event.by == self._reader)
         self._data, changed = self._data.after(events)

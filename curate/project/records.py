@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, ValuesView
+from functools import cached_property
 from typing import Any, overload
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from curate.base.hashing import Indices
@@ -18,6 +20,7 @@ from curate.similarity.dedupe.corpus import Corpus, gather
 from curate.similarity.leaks.words import line_texts
 from curate.similarity.split import SplitRow
 
+_COLUMNS = {"id": pl.String, "category": pl.String, "split": pl.String, "file": pl.String, "line": pl.Int64}
 # Records that are read at once by who goes through all of them.
 _AT_ONCE = 1024
 
@@ -110,23 +113,35 @@ class Records(Sequence[Record]):
 
     # What is known without reading them.
 
+    @cached_property
+    def _frame(self) -> pl.DataFrame:
+        """The id, category, split, file and line of each."""
+        own = [
+            (record.id, record.category, record.split or "", record.source.file, record.source.line)
+            for record in self._own
+        ]
+        frame = pl.DataFrame(own, _COLUMNS, orient="row")
+        if (table := self._table) is not None:
+            files = pl.Series("file", table.file_names, pl.String).gather(table.files)
+            ids, lines = pl.Series("id", table.ids, pl.String), pl.Series("line", table.lines, pl.Int64)
+            columns = [ids, table.categories.alias("category"), table.splits.alias("split"), files, lines]
+            frame = pl.concat([frame, pl.DataFrame(columns)])
+        return frame[np.where(self._rows < 0, -1 - self._rows, self._rows + len(self._own))]
+
     @property
     def ids(self) -> list[str]:
         """The id of each."""
-        ids = self._table.ids if self._table is not None else []
-        return [ids[row] if row >= 0 else self._own[-1 - row].id for row in self._rows.tolist()]
+        return self._frame["id"].to_list()
 
     @property
     def splits(self) -> list[Split | None]:
         """The split that each is in by its line or a decision."""
-        texts: list[Any] = [split or None for split in self._table.splits.to_list()] if self._table is not None else []
-        return [texts[row] if row >= 0 else self._own[-1 - row].split for row in self._rows.tolist()]
+        return [split or None for split in self._frame["split"]]
 
     @property
     def categories(self) -> list[str]:
         """The category of each."""
-        texts = self._table.categories.to_list() if self._table is not None else []
-        return [texts[row] if row >= 0 else self._own[-1 - row].category for row in self._rows.tolist()]
+        return self._frame["category"].to_list()
 
     @property
     def sizes(self) -> Indices:
@@ -159,23 +174,8 @@ class Records(Sequence[Record]):
 
     def rows(self) -> list[SplitRow]:
         """Return what a division asks of each."""
-        columns = self.ids, self.categories, self.splits, *self._files_and_lines()
-        return list(map(SplitRow._make, zip(*columns, strict=True)))
-
-    def _files_and_lines(self) -> tuple[list[str], list[int]]:
-        """Return the file and the line of each."""
-        own, table = [record.source for record in self._own], self._table
-        rows = self._rows.tolist()
-        files: list[str] = []
-        lines: list[int] = []
-        if table is not None and (self._rows >= 0).any():
-            at = np.maximum(self._rows, 0)
-            files = list(map(table.file_names.__getitem__, table.files[at].tolist()))
-            lines = table.lines[at].tolist()
-        return (
-            [files[n] if row >= 0 else own[-1 - row].file for n, row in enumerate(rows)],
-            [lines[n] if row >= 0 else own[-1 - row].line for n, row in enumerate(rows)],
-        )
+        places = self._frame["file"], self._frame["line"]
+        return list(map(SplitRow._make, zip(self.ids, self.categories, self.splits, *places, strict=True)))
 
     def where(self, is_wanted: Callable[[str], bool]) -> Records:
         """Return those whose id is wanted."""
@@ -190,12 +190,11 @@ class Records(Sequence[Record]):
 
     def source(self, number: int) -> Source:
         """Return where a record stands."""
-        row = int(self._rows[number])
-        return self._own[-1 - row].source if row < 0 else self._lines.source(row)
+        return Source(*self._frame.row(number)[-2:])
 
     def sources(self) -> list[Source]:
         """Return where each stands."""
-        return list(map(self.source, range(len(self))))
+        return list(map(Source, self._frame["file"], self._frame["line"]))
 
     def corpus(self) -> Corpus:
         """Return the records as `curate.similarity.dedupe` compares them.

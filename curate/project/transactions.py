@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 
 from curate.base.console import one_line
 from curate.base.events import (
@@ -26,7 +25,6 @@ from curate.jsonl import strict_loads
 from curate.project.answers import as_answer, texts_of
 from curate.project.data import ProjectData
 from curate.project.fold import RecordState, content_digest
-from curate.project.journal import moment_of
 from curate.schema import Shape
 
 
@@ -193,13 +191,13 @@ class UndoStacks:
     """One annotator's acts as two stacks: those that stand, and those that were taken back last."""
 
     def __init__(self, events: Iterable[Event] = ()) -> None:
-        """Take ``events`` of earlier sessions, in any order; where they had not seen one another, that of the clock."""
+        """Take ``events`` of earlier sessions, in the order in which they were saved."""
         self._named: dict[str, Transaction] = {}
         self._of_event: dict[str, Transaction] = {}
         self._original: dict[str, Transaction] = {}
         self.done: list[Transaction] = []
         self.undone: list[Transaction] = []
-        self.add(_in_order(list(events)))
+        self.add(events)
 
     def add(self, events: Iterable[Event]) -> None:
         """Add what was saved just now, here or elsewhere; of an act that is being written, the rest comes later."""
@@ -238,35 +236,6 @@ class UndoStacks:
                     other.events.append(act.events[0])
                     return other
         return act
-
-
-def _in_order(events: Sequence[Event]) -> Iterator[Event]:
-    """Yield ``events`` by the clock, each after those that it had seen: clocks differ, and old acts tell seconds."""
-    before = {
-        later.event: earlier.event
-        for earlier, later in pairwise(sorted(events, key=lambda event: (event.session, event.seq)))
-        if earlier.session == later.session
-    }
-    missing = {event.event for event in events}
-    waiting: dict[str, list[Event]] = {}
-    for event in sorted(events, key=lambda event: (moment_of(event), event.session, event.seq)):
-        ready = [event]
-        while ready:
-            candidate = ready.pop()
-            needed = (
-                before.get(candidate.event, ""),
-                candidate.of,
-                *candidate.decision.parents,
-            )
-            late = next((name for name in needed if name in missing and name != candidate.event), None)
-            if late is None:
-                missing.discard(candidate.event)
-                yield candidate
-                ready += reversed(waiting.pop(candidate.event, []))
-            else:
-                waiting.setdefault(late, []).append(candidate)
-    # Only in a forged journal events claim to have seen each other.
-    yield from (candidate for several in waiting.values() for candidate in several)
 
 
 def render_act(events: Sequence[Event]) -> str:

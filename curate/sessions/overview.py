@@ -20,7 +20,6 @@ from curate.base.record import SPLITS, CurateError, Severity
 from curate.base.tables import counted
 from curate.formats.import_note import NOTES_FOLDER
 from curate.project.approval import APPROVAL, QUESTION, UNAPPROVED
-from curate.project.blind import hides_event
 from curate.project.feedback import read_results
 from curate.project.journal import CATEGORY
 from curate.project.labels import AnnotatorAssignment, questions_of
@@ -350,7 +349,7 @@ def recent_acts(project: Project, count: int) -> list[Act]:
     standing = project.standing()
     undone = standing[0][0].act if standing else ""
     return [
-        Act(event, len(events), hides_event(project, event), is_redo(project, event), act == undone)
+        Act(event, len(events), project.hides_event(event), is_redo(project, event), act == undone)
         for act, events in by_act.items()
         for event in events[-1:]
     ]

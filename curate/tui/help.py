@@ -109,11 +109,10 @@ def command_log(message: Text, commands: Sequence[LoggedCommand], project: Proje
         text.append_text(Text.assemble(f"  {entry.at}  ", *parts))
     text.append("" if commands else "  nothing yet\n").append("\nDecided\n", "strong")
     if project is not None:
-        from curate.project.blind import hides_event
         from curate.sessions.overview import is_redo
 
         for event in project.recent(_MOST_EVENTS):
-            line = event_line(event, is_hidden=hides_event(project, event), is_redo=is_redo(project, event))
+            line = event_line(event, is_hidden=project.hides_event(event), is_redo=is_redo(project, event))
             text.append_text(line).append("\n")
     return text
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ pytest.importorskip("polars")
 from curate.base.events import Decision, Edit, Label, Resolve
 from curate.base.record import CurateError, Finding
 from curate.cli import cli
-from curate.project.blind import hides_event, visible_finding, visible_record
 from curate.project.data import ProjectData
 from curate.project.filters import parse_filter
 from curate.project.project import Project, open_project
@@ -65,7 +63,7 @@ def _poor(name: str, value: str | None = "poor", question: str = "category") -> 
 
 
 def said(project: Project, finding: Finding) -> str:
-    seen = visible_finding(project, finding)
+    seen = project.visible_finding(finding)
     assert seen is not None
     return seen.message
 
@@ -131,9 +129,9 @@ def test_what_the_line_says_is_nobodys_answer(make_workspace: Callable[..., Proj
     assert found(ben, "category:good label.quality:poor") == ["r3"]
     assert found(ben, "category:odd") == ["r2"]
     assert found(ben, "label.quality:fine") == []
-    record, hidden = visible_record(ben, ben.state("r3").record)
+    record, hidden = ben.visible_record(ben.state("r3").record)
     assert (record.category, record.labels, hidden) == ("good", {"quality": "poor"}, {"category", "quality"})
-    assert visible_record(opened(workspace, "ana"), ben.state("r3").record)[0].category == "poor"
+    assert opened(workspace, "ana").visible_record(ben.state("r3").record)[0].category == "poor"
 
 
 def test_what_is_learned_from_is_not_what_is_seen(answered: ProjectData, opened: Open) -> None:
@@ -183,18 +181,18 @@ def test_a_settlement_that_was_taken_back_tells_no_answer(answered: ProjectData,
     cleo, ben = opened(answered, "cleo"), opened(answered)
     (event,) = cleo.apply([Resolve("r2", "category", "poor")])
     ben.refresh()
-    assert not hides_event(ben, event)
+    assert not ben.hides_event(event)
     assert found(ben, "category:poor") == ["r2"]
     cleo.undo()
     ben.refresh()
-    assert hides_event(ben, event)
-    assert not hides_event(cleo, event), "it is her own"
+    assert ben.hides_event(event)
+    assert not cleo.hides_event(event), "it is her own"
     assert found(ben, "category:poor") == []
     answer = next(one for one in ben.history("r2") if one.op == "label")
-    assert hides_event(ben, answer)
+    assert ben.hides_event(answer)
     ben.apply([_poor("r2")])
-    assert not hides_event(ben, event)
-    assert not hides_event(ben, answer)
+    assert not ben.hides_event(event)
+    assert not ben.hides_event(answer)
 
 
 def test_findings_do_not_quote_a_hidden_category(answered: ProjectData, opened: Open) -> None:
@@ -203,9 +201,9 @@ def test_findings_do_not_quote_a_hidden_category(answered: ProjectData, opened: 
     for name in ("r2", "r3"):
         finding = Finding("L405", "suspect-label", "warning", message, "data/a.jsonl", 2, 0, name, "/category")
         assert "poor" not in said(ben, finding)
-        assert visible_finding(ana, finding) == finding
+        assert ana.visible_finding(finding) == finding
     for kept in (Finding("Q201", "x", "error", message, "f", record="r2"), Finding("L405", "x", "error", message, "f")):
-        assert visible_finding(ben, kept) == kept
+        assert ben.visible_finding(kept) == kept
     ben.apply([_poor("r2")])
     assert said(ben, Finding("L404", "x", "error", message, "f", record="r2")) == message
     assert said(ben, Finding("L404", "x", "error", message, "f", record="gone")) == message
@@ -217,27 +215,27 @@ def test_a_contract_that_is_broken_and_sizes_of_categories_tell_nothing_either(
     ben, ana = opened(answered), opened(answered, "ana")
     contract = Finding("Q213", "missing-citation", "error", "cites nothing", "data/a.jsonl", 2, 0, "r2", "/output")
     sizes = Finding("P502", "thin-category", "warning", "category 'poor' has 2 records, fewer than 30", "")
-    for hidden in (visible_finding(ben, contract), visible_finding(ben, replace(contract, record="r3"))):
+    for hidden in (ben.visible_finding(contract), ben.visible_finding(replace(contract, record="r3"))):
         assert hidden is None
-    assert visible_finding(ben, replace(contract, record="r1")) is not None
+    assert ben.visible_finding(replace(contract, record="r1")) is not None
     assert "poor" not in said(ben, sizes)
     problems = Problems({}, {}, {})
     problems.add(contract)
     problems.add(sizes)
-    rows = listing.listed(problems, visible=partial(visible_finding, ben))
+    rows = listing.listed(problems, visible=ben.visible_finding)
     assert sum(one.count for one in rows if isinstance(one, listing.Heading)) == 2, "all are counted"
     assert [one.finding.code for one in rows if isinstance(one, listing.ProblemItem)] == ["P502"]
     for one in (contract, sizes):
-        assert visible_finding(ana, one) == one
+        assert ana.visible_finding(one) == one
     ben.apply([_poor("r2"), _poor("r3")])
     for one in (contract, sizes):
-        assert visible_finding(ben, one) == one
+        assert ben.visible_finding(one) == one
 
 
 def test_neither_the_list_of_problems_nor_its_filter_quotes_it(answered: ProjectData, opened: Open) -> None:
     ben, problems = opened(answered), Problems({}, {}, {})
     problems.add(Finding("L405", "suspect-label", "warning", "category 'poor' is odd", "a", 2, 0, "r2", "/category"))
-    seen = partial(visible_finding, ben)
+    seen = ben.visible_finding
     (heading, item) = listing.listed(problems, visible=seen)
     assert isinstance(item, listing.ProblemItem)
     assert "poor" not in item.finding.message

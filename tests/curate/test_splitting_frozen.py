@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from curate.base.events import Add
 from curate.base.record import CurateError
 from curate.project.data import load_data
 from curate.project.golden import FILE_NAME, freeze, read_golden
 from curate.project.plan import plan
+from curate.project.project import open_project
 from curate.project.publish import export_dataset
 from tests.curate.split_plans import EASY, fresh, record, seen_of
 
@@ -59,3 +61,13 @@ def test_a_list_that_leads_elsewhere_is_refused(make_workspace, tmp_path):
     with pytest.raises(CurateError) as caught:
         read_golden(workspace.root)
     assert caught.value.code == "E914 outside-workspace"
+
+
+def test_a_frozen_record_that_is_gone_is_not_added_anew(make_workspace):
+    workspace = make_workspace([{"id": name, "instruction": f"Ask {name}.", "output": "Yes."} for name in "ab"])
+    freeze(workspace.root, workspace.records()[:1], {}, "ana")
+    for path in (workspace.root / "data").iterdir():
+        path.write_text("".join(line for line in path.read_text().splitlines(True) if '"a"' not in line))
+    with open_project(workspace.root, "ana") as project, pytest.raises(CurateError) as caught:
+        project.apply([Add("a", {"id": "a", "instruction": "Ask other.", "output": "No."})])
+    assert caught.value.number == "E975"

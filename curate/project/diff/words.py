@@ -9,7 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import Literal
 
@@ -22,8 +22,8 @@ from curate.project.diff.compare import COUNTS, FieldChange, RecordChange, Versi
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 # A word has the blanks before it: alone, blanks would be most of what two texts have in common.
 _WORD = re.compile(rf"\s*(?:[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s])|\s+")
-# Words of both texts that are compared at once; where they have more pairs of equal ones, all of them are replaced.
-_WINDOW, _MOST_PAIRS = 4000, 100_000
+# Where two texts have more pairs of equal words, all of it counts as replaced.
+_MOST_PAIRS = 400_000
 # Characters shown around a change.
 _AROUND = 40
 
@@ -46,26 +46,17 @@ def word_changes(before: str, after: str) -> list[Piece]:
     end = _common(before[start:][::-1], after[start:][::-1])
     old, new = before[start : len(before) - end], after[start : len(after) - end]
     pieces: list[Piece] = [("same", before[:start])]
-    # A list of all words takes many times the size of a text, and the matcher looks at each pair of equal words.
-    words = [(word.group() for word in _WORD.finditer(text)) for text in (old, new)]
-    a: list[str] = []
-    b: list[str] = []
-    while True:
-        a, b = ([*left, *islice(more, _WINDOW - len(left))] for left, more in zip((a, b), words, strict=True))
-        counts = Counter(b)
-        is_whole = sum(counts[word] for word in a) <= _MOST_PAIRS
-        steps = SequenceMatcher(None, a, b, autojunk=False).get_opcodes() if is_whole else []
-        # What follows the last equal words may have its counterpart behind the window.
-        while _WINDOW in (len(a), len(b)) and any(step[0] == "equal" for step in steps) and steps[-1][0] != "equal":
-            steps.pop()
-        for what, i, j, k, m in steps or [("replace", 0, len(a), 0, len(b))]:
-            gone, come = "".join(a[i:j]), "".join(b[k:m])
-            blanks = gone[: len(gone) - len(gone.lstrip())]
-            size = len(gone) if what == "equal" else len(blanks) if come.startswith(blanks) else 0
-            pieces += [("same", gone[:size]), ("removed", gone[size:]), ("added", come[size:])]
-        if len(a) < _WINDOW and len(b) < _WINDOW:
-            break
-        a, b = (a[steps[-1][2] :], b[steps[-1][4] :]) if steps else ([], [])
+    a, b = _WORD.findall(old), _WORD.findall(new)
+    counts = Counter(b)
+    steps = [("replace", 0, len(a), 0, len(b))]
+    # The matcher looks at each pair of equal words.
+    if sum(counts[word] for word in a) <= _MOST_PAIRS:
+        steps = list(SequenceMatcher(None, a, b, autojunk=False).get_opcodes())
+    for what, i, j, k, m in steps:
+        gone, come = "".join(a[i:j]), "".join(b[k:m])
+        blanks = gone[: len(gone) - len(gone.lstrip())]
+        size = len(gone) if what == "equal" else len(blanks) if come.startswith(blanks) else 0
+        pieces += [("same", gone[:size]), ("removed", gone[size:]), ("added", come[size:])]
     pieces.append(("same", before[len(before) - end :]))
     return _runs(pieces)
 

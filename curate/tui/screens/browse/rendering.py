@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from rich.text import Text
@@ -15,7 +14,7 @@ from textual.widgets import Static
 from curate.base.events import Assign, redo_names
 from curate.base.record import Finding, Json, Record, canonical
 from curate.base.tables import counted, listed
-from curate.project.blind import HIDDEN, UNSEEN, hides_event, visible_finding
+from curate.project.blind import HIDDEN, UNSEEN
 from curate.project.diff.words import text_of as value_text
 from curate.project.filters import Filter
 from curate.project.journal import CATEGORY
@@ -256,7 +255,7 @@ def subject_of(project: Project, problem_list: ProblemList, name: str, where: Fi
         CurateError: E916 for an unknown one, E974 where its file was changed.
     """
     row, problems = project.catalog.find(name), problem_list.problems
-    state, visible = project.state(name), partial(visible_finding, project)
+    state, visible = project.state(name), project.visible_finding
     assert row is not None, "what has a state has a row"
     return Subject(
         state,
@@ -264,7 +263,7 @@ def subject_of(project: Project, problem_list: ProblemList, name: str, where: Fi
         project.blind.hidden(state),
         project.catalog.read(name),
         None if problems is None else [finding for finding in map(visible, problems.of_record(name)) if finding],
-        [(event, hides_event(project, event)) for event in project.history(name)] if state.heads else (),
+        [(event, project.hides_event(event)) for event in project.history(name)] if state.heads else (),
         where,
         project.catalog.pinned_split(name),
     )

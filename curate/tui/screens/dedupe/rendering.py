@@ -12,7 +12,7 @@ from rich.text import Text
 
 from curate.base.record import Record, estimated_tokens
 from curate.base.tables import counted
-from curate.project.blind import HIDDEN, visible_record
+from curate.project.blind import HIDDEN
 from curate.project.diff.words import text_of
 from curate.project.journal import CATEGORY
 from curate.sessions.cluster_review import Choice, Summary
@@ -118,7 +118,7 @@ def _title(letter: str, member: ClusterMember, choice: Choice | None, frozen: Co
 
 
 def _facts(record: Record, project: Project) -> Text:
-    visible, hidden = visible_record(project, record)
+    visible, hidden = project.visible_record(record)
     values = {question: text_of(value) for question, value in visible.labels.items()}
     labels = ", ".join(f"{question}={value}" for question, value in (values | dict.fromkeys(hidden, HIDDEN)).items())
     category = visible.category or (HIDDEN if CATEGORY in hidden else "-")

@@ -16,7 +16,6 @@ from textual.widgets import Input, Static
 
 from curate.base.record import CurateError, Finding
 from curate.base.tables import counted
-from curate.project.blind import visible_finding
 from curate.project.single_file import WORKSPACE_HINT
 from curate.sessions.excerpt import Excerpt
 from curate.sessions.lines import open_line
@@ -171,7 +170,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
         if problems is not None:
             rows = listed(
                 problems, by=self._grouping, closed=self._folded, severities=_SOME[self._severities], text=self._filter,
-                visible=partial(visible_finding, self.project),
+                visible=self.project.visible_finding,
             )  # fmt: skip
             at = table.current
             self._listed = lines_of(rows)
@@ -319,7 +318,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
 
     def action_fold(self, is_closed: bool) -> None:
         problems = self.problem_list.problems
-        visible = partial(visible_finding, self.project)
+        visible = self.project.visible_finding
         headings = listed(problems, by=self._grouping, visible=visible) if problems and is_closed else []
         self._folded = {heading.key for heading in headings if isinstance(heading, Heading)}
         self._draw()
