@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from curate.schema import Shape
 
 _MAX_OPTIONS = 20
-_MOST_EXAMPLES = 3
 _MIN_USES = 5
 _VIEWS = (
     ("id", ("id",)),
@@ -203,7 +202,7 @@ def _broken(rules: Mapping[str, Sequence[str]]) -> Iterator[str]:
     rows = [
         (
             console.one_line(rule, 200),
-            listed(names[:_MOST_EXAMPLES], spell=lambda id_: console.one_line(id_, 30)),
+            listed(names[:3], spell=lambda id_: console.one_line(id_, 30)),
             f"{len(names):,}",
         )
         for rule, names in sorted(rules.items(), key=lambda item: -len(item[1]))

@@ -45,22 +45,16 @@ def age(root: Path) -> None:
         os.utime(path, ns=(10**18, 10**18))
 
 
-def lets_through(
-    where: Filter, states: Sequence[RecordState], statuses: Sequence[str] = (), splits: Sequence[str] = ()
-) -> list[bool]:
-    """Return which of ``states`` a filter lets through; by default none has findings, and no run has trained on any."""
-    statuses = statuses or ["ok"] * len(states)
-    told = ["dropped" if state.dropped is not None else status for state, status in zip(states, statuses, strict=True)]
+def lets_through(where: Filter, states: Sequence[RecordState]) -> list[bool]:
+    """Return which of ``states`` a filter lets through where none has findings, and no run has trained on any."""
     records = [state.record for state in states]
     frame = states_frame(states, ReviewSettings()).with_columns(
         pl.Series("prompt", [record.prompt or record.text for record in records], pl.String),
         pl.Series("completion", [record.completion for record in records], pl.String),
-        pl.Series("status", told, STATUS),
-        pl.Series("split", splits or [record.split or "" for record in records], pl.String),
+        pl.Series("status", ["ok" if state.dropped is None else "dropped" for state in states], STATUS),
         *(pl.Series(name, [None] * len(states), pl.Float64) for name in DYNAMICS_COLUMNS),
     )
-    through: list[bool] = frame.select(every=where.expression())["every"].to_list()
-    return through
+    return list(frame.select(every=where.expression())["every"])
 
 
 def check(catalog: Catalog, workspace: ProjectData) -> None:

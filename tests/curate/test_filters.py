@@ -221,13 +221,6 @@ def terms_has() -> list[str]:
     return caught.value.hint.removeprefix("Known are ").removesuffix(".").split(", ")
 
 
-def test_findings_decide_the_status_unless_a_record_is_dropped():
-    statuses = ["warning", "ok", "error", "error", "ok"]
-    assert lets_through(parse_filter("status:error|warn"), STATES, statuses) == [True, False, False, True, False]
-    assert lets_through(parse_filter("status:dropped"), STATES, statuses) == [False, False, True, False, False]
-    assert lets_through(parse_filter("split:train"), STATES, (), ["train", "", "", "", ""])[0]
-
-
 def test_nothing_to_ask_is_asked_of_nothing():
     assert lets_through(parse_filter("refund"), []) == []
     assert lets_through(Filter(), STATES) == [True] * 5
