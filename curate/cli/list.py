@@ -204,10 +204,10 @@ def _cell_getter(project: Project, columns: Sequence[str], pins: Mapping[str, Sp
     by_catalog = [column for column in columns if column in ("status", *_DYNAMICS)]
     known: dict[str, dict[str, str | float | None]] = {}
     if by_catalog:
+        catalog = project.load()
         if "status" in by_catalog:
             project.judge()
-        frame = (project.catalog if project.is_loaded else project.load()).frame(["id", *by_catalog])
-        known = {row["id"]: row for row in frame.to_dicts()}
+        known = {row["id"]: row for row in catalog.frame(["id", *by_catalog]).to_dicts()}
 
     def cell(state: RecordState, column: str) -> str | int | float | None:
         if column not in by_catalog:
