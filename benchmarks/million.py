@@ -88,6 +88,7 @@ class Workspace:
         """Run all steps, from the records alone."""
         for name in (".curate", "journal", "dataset"):
             shutil.rmtree(self._root / name, ignore_errors=True)
+        (self._root / "held_out.json").unlink(missing_ok=True)
         shutil.copyfile(self._records, self._file)
         # Git takes a file that was written anew for changed until it has read it, once.
         subprocess.run(["git", "-C", str(self._root), "status"], check=True, stdout=subprocess.DEVNULL)

@@ -147,7 +147,7 @@ def count(
 ) -> tuple[Counter[tuple[str, str]], dict[tuple[str, str], list[int]]]:
     """Return how many records each check judged, and the numbers of those on which it fired, by (code, data set)."""
     # A check that these settings ask nothing of cannot fire, and a row of noughts would say nothing.
-    checks = [c for c in discover().values() if c.on_record and (c.speaks_if is None or c.speaks_if(Settings()))]
+    checks = [c for c in discover().values() if c.kind == "record" and (c.speaks_if is None or c.speaks_if(Settings()))]
     seen: Counter[tuple[str, str]] = Counter()
     fired: dict[tuple[str, str], list[int]] = {}
     for name, read in sets.items():
@@ -158,8 +158,7 @@ def count(
                 if check.code in NEEDS_ANSWER and not is_answered:
                     continue
                 seen[check.code, name] += 1
-                assert check.on_record
-                problems = list(check.on_record(record, Settings()))
+                problems = list(check.run(record, Settings()))
                 if problems:
                     fired.setdefault((check.code, name), []).append(number)
                 for problem in problems if check.code == show else ():

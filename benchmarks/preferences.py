@@ -108,18 +108,16 @@ def fired(code: str, rows: Sequence[Row]) -> set[int]:
     """Return the indices of the rows at which a check fires."""
     shape, check = load_shape("preference"), discover()[code]
     records = [shape.record(row, Source("pairs", index)) for index, row in enumerate(rows)]
-    if check.on_record:
-        return {index for index, record in enumerate(records) if any(check.on_record(record, Settings()))}
-    assert check.on_dataset
-    return {place.line for place in check.on_dataset(Sketches.of(records), Settings())}
+    if check.kind == "record":
+        return {index for index, record in enumerate(records) if any(check.run(record, Settings()))}
+    return {place.line for place in check.run(Sketches.of(records), Settings())}
 
 
 def length_bias(rows: Sequence[Row]) -> str:
     """Return what B804 says of rows."""
     shape, check = load_shape("preference"), discover()["B804"]
-    assert check.on_dataset
     sketches = Sketches.of(shape.record(row, Source("pairs", index)) for index, row in enumerate(rows))
-    return next((place.problem.message for place in check.on_dataset(sketches, Settings())), "nothing")
+    return next((place.problem.message for place in check.run(sketches, Settings())), "nothing")
 
 
 if __name__ == "__main__":

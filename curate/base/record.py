@@ -137,7 +137,8 @@ class RatedAnswer(NamedTuple):
     rating: float
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen: that makes one of a million take five times as long, and nobody changes what a record holds.
+@dataclass(slots=True)
 class Record:
     """A line seen through its schema's ``x-record`` view.
 

@@ -16,9 +16,9 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from curate.base.record import Finding, Json, Problem, Record, Severity, Source
+from curate.base.record import Finding, Json, Problem, Severity, Source
 from curate.base.registry import Registry, use_plugins
 from curate.checks._reading import AnswerTurn, is_blank, messages_pointer, sensitive, texts, turns
 from curate.checks._sketches import DatasetProblem, Sketches, repeats
@@ -28,15 +28,12 @@ from curate.schema.settings import Category, Settings
 if TYPE_CHECKING:
     from curate.similarity.leaks import Level
 
-RecordCheck = Callable[[Record, Settings], Iterable[Problem]]
-
-DatasetCheck = Callable[[Sketches, Settings], Iterable[DatasetProblem]]
-PairCheck = Callable[["SharedText", Settings], Iterable[Problem]]
+Kind = Literal["record", "dataset", "lengths", "pair", "doubt"]
 # The settings that every check's good and bad examples are written for.
 EXAMPLE_SETTINGS = Settings(categories={"billing": Category(), "returns": Category()})
 _CODE = re.compile(r"[A-Z][0-9]{3}")
 _registry: Registry[Check] = Registry("checks", __name__)
-_Registered = TypeVar("_Registered")
+_Run = TypeVar("_Run", bound=Callable[..., Iterable[Any]])
 
 
 class SharedText(NamedTuple):
@@ -89,29 +86,23 @@ class Doubt(NamedTuple):
         return self.proposed_probability / max(self.proposed_probability + self.given_probability, 1e-12)
 
 
-LengthCheck = Callable[[TokenLengths, Settings], Iterable[Problem]]
-DoubtCheck = Callable[[Doubt, Settings], Iterable[Problem]]
-
-
 @dataclass(frozen=True, slots=True)
 class Check:
     """One registered check: its code and name, how bad it is, how it works, and its examples.
 
-    A dataset check's examples are lists of line objects; a record check's examples are single line objects; those of a
-    length check are `TokenLengths` as objects. ``settings`` are those that the examples are written for.
+    A dataset check's examples are lists of line objects; a record check's examples are single line objects; those of
+    any other are what it looks at, as objects. ``settings`` are those that the examples are written for.
     """
 
+    kind: Kind
     code: str
     name: str
     severity: Severity
     help: str
     good: Sequence[Json]
     bad: Sequence[Json]
-    on_record: RecordCheck | None = None
-    on_dataset: DatasetCheck | None = None
-    on_lengths: LengthCheck | None = None
-    on_pair: PairCheck | None = None
-    on_doubt: DoubtCheck | None = None
+    run: Callable[..., Iterable[Any]]
+    """Yields the problems of what its kind looks at, under some settings."""
     settings: Settings = EXAMPLE_SETTINGS
     signs: tuple[re.Pattern[str], ...] = ()
     """Where there are any, one of them is found in some text of every record that the check reports."""
@@ -126,83 +117,57 @@ class Check:
         return Finding(self.code, self.name, severity or self.severity, problem.message, *where)
 
 
-def check(
-    code: str,
-    name: str,
-    *,
-    severity: Severity,
-    good: Sequence[Json],
-    bad: Sequence[Json],
-    settings: Settings = EXAMPLE_SETTINGS,
-    signs: tuple[re.Pattern[str], ...] = (),
-    speaks_if: Callable[[Settings], bool] | None = None,
-) -> Callable[[RecordCheck], RecordCheck]:
-    """Register a function that yields the problems of one record; its docstring is the help text.
+@dataclass(frozen=True, slots=True)
+class CheckKind:
+    """Registers checks of one kind: functions of what they look at and of settings, whose docstrings are help texts."""
 
-    ``signs`` and ``speaks_if`` (see `Check`) spare most records the call. They only save time: a record
-    without a sign gives no problem anyway.
+    kind: Kind
 
-    Raises:
-        ValueError: the code is taken.
-    """
-    spared = {"signs": signs, "speaks_if": speaks_if}
-    return _registering("on_record", code, name, severity, good, bad, settings=settings, **spared)
+    def __call__(
+        self,
+        code: str,
+        name: str,
+        *,
+        severity: Severity,
+        good: Sequence[Json],
+        bad: Sequence[Json],
+        settings: Settings = EXAMPLE_SETTINGS,
+        signs: tuple[re.Pattern[str], ...] = (),
+        speaks_if: Callable[[Settings], bool] | None = None,
+    ) -> Callable[[_Run], _Run]:
+        """Return the decorator that registers a function.
 
+        ``signs`` and ``speaks_if`` (see `Check`) spare most records the call. They only save time: a record without a
+        sign gives no problem anyway.
 
-def dataset_check(
-    code: str,
-    name: str,
-    *,
-    severity: Severity,
-    good: Sequence[Json],
-    bad: Sequence[Json],
-    settings: Settings = EXAMPLE_SETTINGS,
-) -> Callable[[DatasetCheck], DatasetCheck]:
-    """Register a function that yields the problems of all records together; its docstring is the help text.
+        Raises:
+            ValueError: the code is taken or is no code, or the function has no docstring.
+        """
 
-    Raises:
-        ValueError: the code is taken.
-    """
-    return _registering("on_dataset", code, name, severity, good, bad, settings=settings)
+        def register(run: _Run) -> _Run:
+            if not (text := inspect.getdoc(run)):
+                raise ValueError(f"{run!r} has no docstring to explain itself with")
+            if not _CODE.fullmatch(code) or code in FAULTS:
+                raise ValueError(f"{code!r} is no free code; a code is a capital letter and three digits, such as U001")
+            _registry.add(
+                code, Check(self.kind, code, name, severity, text, good, bad, run, settings, signs, speaks_if)
+            )
+            return run
 
-
-def length_check(
-    code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json], settings: Settings
-) -> Callable[[LengthCheck], LengthCheck]:
-    """Register a function that yields the problems of a record's lengths."""
-    return _registering("on_lengths", code, name, severity, good, bad, settings=settings)
+        return register
 
 
-def pair_check(
-    code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
-) -> Callable[[PairCheck], PairCheck]:
-    """Register a function that judges what two records share."""
-    return _registering("on_pair", code, name, severity, good, bad)
-
-
-def doubt_check(
-    code: str, name: str, *, severity: Severity, good: Sequence[Json], bad: Sequence[Json]
-) -> Callable[[DoubtCheck], DoubtCheck]:
-    """Register a function that judges what a model makes of a label."""
-    # It takes seconds, and an extra, to have such a model: the check runs only where its own code or name is selected.
-    return _registering("on_doubt", code, name, severity, good, bad)
-
-
-def _registering(
-    kind: str, code: str, name: str, severity: Severity, good: Sequence[Json], bad: Sequence[Json], **more: Any
-) -> Callable[[_Registered], _Registered]:
-    """Return the decorator that registers a thing as the field ``kind`` of a `Check`."""
-
-    def register(thing: _Registered) -> _Registered:
-        if not (text := inspect.getdoc(thing)):
-            raise ValueError(f"{thing!r} has no docstring to explain itself with")
-        if not _CODE.fullmatch(code) or code in FAULTS:
-            raise ValueError(f"{code!r} is no free code; a code is a capital letter and three digits, such as U001")
-        fields: dict[str, Any] = {kind: thing, **more}
-        _registry.add(code, Check(code, name, severity, text, good, bad, **fields))
-        return thing
-
-    return register
+check = CheckKind("record")
+"""Looks at a record."""
+dataset_check = CheckKind("dataset")
+"""Looks at all records together, as sketches, and yields `DatasetProblem`."""
+length_check = CheckKind("lengths")
+"""Looks at a record's lengths in tokens."""
+pair_check = CheckKind("pair")
+"""Looks at what two records share."""
+doubt_check = CheckKind("doubt")
+"""Looks at what a model makes of a label. To have the model takes seconds, and an extra, so that such a check runs only
+where its own code or name is selected."""
 
 
 def discover(settings: Settings | None = None) -> dict[str, Check]:

@@ -219,15 +219,6 @@ _ITSELF = lazy_pattern(
     re.I,
 )
 _HEAD = 400
-# A first look with plain substrings, which is ten times faster than the patterns.
-_SIGNS_OF_REFUSAL = (
-    "cannot", "can't", "can’t", "can not", "unable", "not able", "won't", "won’t", "will not", "decline",
-)  # fmt: skip
-_SIGNS_OF_ITSELF = (
-    "an ai", "a language", "a large language", "artificial intel", "chatgpt", "claude", "gemini", "bard", "copilot",
-    "llama", "qwen", "deepseek", "trained by", "developed by", "created by", "made by", "built by", "knowledge cutoff",
-    "training data",
-)  # fmt: skip
 
 
 @check(
@@ -259,10 +250,9 @@ def refusal(record: Record, settings: Settings) -> Iterator[Problem]:
     if record.category and record.category in settings.checks.allow_refusals:
         return
     for turn in turns(record):
-        lower, head = turn.completion.lower(), turn.completion[:_HEAD]
-        if any(sign in lower for sign in _SIGNS_OF_ITSELF) and _ITSELF.search(turn.completion):
+        if _ITSELF.search(turn.completion):
             yield Problem("the completion speaks of itself as an AI model", turn.pointer)
-        elif any(sign in lower for sign in _SIGNS_OF_REFUSAL) and _REFUSES.match(head):
+        elif _REFUSES.match(turn.completion[:_HEAD]):
             yield Problem("the completion refuses the task", turn.pointer)
 
 

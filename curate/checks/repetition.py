@@ -55,12 +55,14 @@ def repeated_text(record: Record, settings: Settings) -> Iterator[Problem]:
 def _is_varied(text: str) -> bool:
     """Whether an ASCII text certainly has too many different words for its 4-grams to repeat that often."""
     # Each word but the last three begins a 4-gram, so that there are at least as many different ones less three.
-    # Without apostrophes there are as many words as before, and not more different ones. Most texts pass, in a fifth of
-    # the time.
+    # Without apostrophes there are as many words as before, and not more different ones; one more than blanks at most.
+    # Of most texts the first half has enough, in a tenth of the time.
     if not text.isascii() or "''" in text:
         return False
-    words = text.encode().translate(_PLAIN, b"'").split()
-    return len(set(words)) - _NGRAM + 1 > (1 - _MOST_REPETITION) * (len(words) - _NGRAM + 1)
+    plain = text.encode().translate(_PLAIN, b"'")
+    most = plain.count(b" ") + 1
+    first = plain.split(None, most // 2 + 2 * _NGRAM)
+    return len(set(first)) - _NGRAM > (1 - _MOST_REPETITION) * (most - _NGRAM + 1)
 
 
 def words_of(text: str) -> list[str]:

@@ -75,7 +75,7 @@ def token_findings(
         CurateError: E940 when the extra ``train`` is not installed; E961 when the counting fails.
     """
     require_trainer("counting tokens", "leave --model out")
-    checks = [check for check in discover().values() if check.on_lengths]
+    checks = [check for check in discover().values() if check.kind == "lengths"]
     chosen = replace(settings, target=target)
     words = ["preview", "-", "--base", model]
     words += ["--set", "objective=sft" if target in _LAST_ANSWER else "objective=chat"]
@@ -109,10 +109,9 @@ def _findings(
     excused: Collection[str],
 ) -> Iterator[Finding]:
     for check in checks:
-        assert check.on_lengths
         # As everywhere, a check goes by its code, its name, or a prefix of its code.
         if not {check.name, *(check.code[:size] for size in range(1, 5))} & set(excused):
-            for problem in check.on_lengths(lengths, settings):
+            for problem in check.run(lengths, settings):
                 # The line begins with its record; the column of a pointer within it is found when it is shown.
                 yield check.finding(problem, record.source, record=record.id, column=0 if problem.pointer else 1)
 

@@ -40,7 +40,7 @@ def broken_arguments_of_calls(record: Record, settings: Settings) -> Iterator[Pr
     """
     if settings.target:
         return
-    base = messages_pointer(record)
     for path, fault in broken_arguments(record.messages):
+        base = messages_pointer(record)
         pointer = f"{base}/{'/'.join(map(str, path))}" if base else ""
         yield Problem(f"the arguments of the call {fault}", pointer)

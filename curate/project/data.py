@@ -21,7 +21,7 @@ from curate.base.storage import make_cache, write_atomic
 from curate.checks.runner import num_bytes, read_records
 from curate.checks.runner.examine import BLOCKS_FROM
 from curate.checks.runner.names import UniqueNames
-from curate.checks.runner.select import Glob
+from curate.checks.runner.select import matching
 from curate.project.fold import Decisions, RecordState, States, Told, steps
 from curate.project.history import AppliedEvent, frontier_of
 from curate.project.journal import JournalReader
@@ -488,4 +488,4 @@ def make_added_file(data: ProjectData) -> None:
 
 def is_added_file_read(data: ProjectData) -> bool:
     """Whether the settings name the file that added records go to."""
-    return any(Glob.of(pattern).matches(ADDED) for pattern in data.settings.data)
+    return any(matching(pattern)(ADDED) for pattern in data.settings.data)

@@ -99,12 +99,11 @@ class LeakJudge:
         findings = []
         for code in LEAK_CODES:
             check = discover()[code]
-            assert check.on_pair is not None
             if code not in rules.unwanted and not is_named(code, check.name, self._ignored(at)):
                 severity = rules.severities[code]
                 findings += [
                     Finding(code, check.name, severity, problem.message, source.file, source.line, 1, at.id)
-                    for problem in check.on_pair(shared, self._settings)
+                    for problem in check.run(shared, self._settings)
                 ]
         return [(finding, there) for finding in findings]
 

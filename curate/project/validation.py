@@ -193,7 +193,7 @@ class Validation:
             yield finding, None
         if self.lengths:
             yield from self._opened((finding, None) for finding in self.lengths(self._records()))
-        if self._selection.doubt_checks:
+        if self._selection.of("doubt"):
             # It brings a model and the search for repeats with it.
             from curate.checks.quality.suspects import doubtful
 

@@ -29,7 +29,7 @@ def broken_arguments(turns: Iterable[Json]) -> Iterator[tuple[tuple[int | str, .
     A call without arguments has nothing that could be broken.
     """
     for index, turn in enumerate(turns):
-        calls = turn.get("tool_calls") if isinstance(turn, Mapping) else None
+        calls = turn.get("tool_calls") if isinstance(turn, dict) else None
         for number, call in enumerate(calls if isinstance(calls, list) else ()):
             function = call.get("function", call) if isinstance(call, Mapping) else None
             if isinstance(function, Mapping) and (fault := fault_of_arguments(function.get("arguments", {}))):

@@ -33,15 +33,14 @@ from curate.schema.settings import CheckSettings, Settings
 from tests.effort import draws
 
 CHECKS = discover()
-RECORD_CHECKS = [check for check in CHECKS.values() if check.on_record]
-DATASET_CHECKS = [check for check in CHECKS.values() if check.on_dataset]
+RECORD_CHECKS = [check for check in CHECKS.values() if check.kind == "record"]
+DATASET_CHECKS = [check for check in CHECKS.values() if check.kind == "dataset"]
 
 
 def places(check: Check, lines: list[dict[str, Any]], chosen: Settings | None = None) -> list[DatasetProblem]:
     """Run a dataset check over lines."""
-    assert check.on_dataset
     sketches = Sketches.of(record_of(line, number) for number, line in enumerate(lines, 1))
-    return list(check.on_dataset(sketches, chosen or check.settings))
+    return list(check.run(sketches, chosen or check.settings))
 
 
 @pytest.mark.parametrize("check", [pytest.param(c, id=c.code) for c in CHECKS.values()])
@@ -73,7 +72,6 @@ def test_each_check_explains_and_proves_itself(check: Check) -> None:
     assert check.good
     assert check.bad
     assert len(check.help.split()) > 20
-    assert [check.on_record, check.on_dataset, check.on_lengths, check.on_pair, check.on_doubt].count(None) == 4
 
 
 @pytest.mark.parametrize("code", ["X701", "X702"])
@@ -109,8 +107,7 @@ def test_no_text_makes_a_record_check_raise(asked: str, answered: str, meta: dic
     for value in ({"instruction": asked, "output": answered, "meta": meta}, chat):
         record = record_of(value)
         for check in RECORD_CHECKS:
-            assert check.on_record
-            for problem in check.on_record(record, EXAMPLE_SETTINGS):
+            for problem in check.run(record, EXAMPLE_SETTINGS):
                 if problem.pointer:
                     value_at(value, problem.pointer)
         Sketches.of([record])

@@ -28,7 +28,7 @@ def codes_of(output: str, *codes: str, instruction: str = "Do it.", **more: obje
     value = {"instruction": instruction, "output": output, **more}
     record: Record = INSTRUCTION.record(value, Source("data.jsonl", 1))
     checks = [discover()[code] for code in codes]
-    return [check.code for check in checks if check.on_record and any(check.on_record(record, Settings()))]
+    return [check.code for check in checks if check.kind == "record" and any(check.run(record, Settings()))]
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +94,7 @@ def test_escapes_of_json_within_a_text_hide_nothing(code: str, value: str, depth
         text = f'{{"body": "{spelled}"}}'
     record = INSTRUCTION.record({"instruction": "Which call?", "output": text}, Source("data.jsonl", 1))
     check = discover()[code]
-    assert check.on_record
-    assert [problem.pointer for problem in check.on_record(record, Settings())] == ["/output"]
+    assert [problem.pointer for problem in check.run(record, Settings())] == ["/output"]
     assert not absence_of(check.signs)({"output": text})
 
 

@@ -48,7 +48,7 @@ def record_of(completion: str, prompt: str = "Which?", **more: Any) -> Record:
 
 def broken(record: Record, settings: Settings) -> set[str]:
     shelf = discover()
-    runs = {rule: shelf[code].on_record for rule, code in RULES.items()}
+    runs = {rule: shelf[code].run for rule, code in RULES.items()}
     return {rule for rule, run in runs.items() if run and list(run(record, settings))}
 
 
@@ -65,7 +65,7 @@ def test_the_manifest_tells_the_trainer_the_same_contract(group: dict[str, Any],
 
 def test_each_broken_rule_is_a_finding_without_values(tmp_path: Path) -> None:
     settings = settings_of({"schema": CASES[0]["contract"]["schema"]}, tmp_path)
-    check = discover()["Q210"].on_record
+    check = discover()["Q210"].run
     assert check
     found = list(check(record_of('{"id": "secret", "lines": [0, "hidden"]}'), settings))
     assert [problem.pointer for problem in found] == ["/output"] * 3

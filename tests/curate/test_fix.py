@@ -51,7 +51,7 @@ def test_a_fix_silences_the_check_whose_finding_it_mends(fix: Fix) -> None:
     from curate.checks import discover as checks
     from curate.schema.settings import Settings
 
-    check = checks()[fix.code].on_record
+    check = checks()[fix.code].run
     assert check
     for before, after in fix.examples:
         found = [

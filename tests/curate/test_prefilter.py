@@ -23,7 +23,7 @@ from curate.schema import load_shape
 from curate.schema.settings import CheckSettings, Settings
 from tests.effort import draws
 
-RECORD_CHECKS = [check for check in discover().values() if check.on_record]
+RECORD_CHECKS = [check for check in discover().values() if check.kind == "record"]
 SIGNED = [check for check in RECORD_CHECKS if check.signs]
 SIGNS = [pytest.param(sign, id=f"{check.code}-{n}") for check in SIGNED for n, sign in enumerate(check.signs)]
 load = cache(load_shape)
@@ -94,20 +94,18 @@ def test_without_a_sign_there_is_no_problem(pieces: list[str], joint: str, data:
         record = record_of(value)
         for check in SIGNED:
             if absent(*check.signs)(value):
-                assert check.on_record
-                assert not list(check.on_record(record, EXAMPLE_SETTINGS)), check.code
+                assert not list(check.run(record, EXAMPLE_SETTINGS)), check.code
 
 
 @pytest.mark.parametrize("check", [check for check in RECORD_CHECKS if check.speaks_if], ids=lambda check: check.code)
 def test_a_check_that_settings_silence_says_nothing(check: Check) -> None:
-    assert check.on_record
     assert check.speaks_if
     assert check.speaks_if(check.settings)
     # Of a check that speaks by default, a target's own one takes the place.
     silent = Settings(target="openai") if check.speaks_if(Settings()) else Settings()
     assert not check.speaks_if(silent)
     for example in (*check.bad, *check.good):
-        assert not list(check.on_record(record_of(example), silent))
+        assert not list(check.run(record_of(example), silent))
 
 
 @pytest.mark.parametrize("pattern", [r"(a)\1", r"a$", r"^a", r"[\W_]"])

@@ -42,8 +42,8 @@ def chat(*turns: dict[str, Any], **more: Any) -> Record:
 
 def codes(record: Record, target: str) -> set[str]:
     settings = Settings(target=target)  # type: ignore[arg-type]
-    record_checks = [check for check in discover().values() if check.on_record and check.code.startswith("T9")]
-    return {check.code for check in record_checks if check.on_record and list(check.on_record(record, settings))}
+    record_checks = [check for check in discover().values() if check.kind == "record" and check.code.startswith("T9")]
+    return {check.code for check in record_checks if check.kind == "record" and list(check.run(record, settings))}
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def open_shape(tmp_path: Path) -> Shape:
 
 
 def test_nothing_is_said_without_a_target_and_of_plain_instructions_with_any() -> None:
-    shelf = [check for check in discover().values() if check.code.startswith("T9") and check.on_record]
+    shelf = [check for check in discover().values() if check.code.startswith("T9") and check.kind == "record"]
     assert len(shelf) >= 8
     for check in shelf:
         for example in [one for one in check.bad if "messages" in one]:
@@ -96,13 +96,13 @@ def test_the_order_of_roles(roles: str, fallen: set[str]) -> None:
 
 def test_pointers_name_what_is_wrong() -> None:
     record = chat(turn("user"), turn("user"), turn("assistant"))
-    check = discover()["T901"].on_record
+    check = discover()["T901"].run
     assert check
     assert [p.pointer for p in check(record, Settings(target="together"))] == ["/messages/1/role"]
     record = chat(
         turn("user"), turn("assistant", None, tool_calls=[CALL | {"function": {"name": "f", "arguments": "{"}}])
     )
-    check = discover()["T905"].on_record
+    check = discover()["T905"].run
     assert check
     pointers = [p.pointer for p in check(record, Settings(target="trl"))]
     assert pointers == ["/messages/1/tool_calls/0/function/arguments"]

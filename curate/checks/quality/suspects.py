@@ -375,7 +375,7 @@ def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tup
     Raises:
         CurateError: E902 for unknown checks in the settings; E940 without the extra [quality].
     """
-    checks = select_checks(settings).doubt_checks
+    checks = select_checks(settings).of("doubt")
     if not checks or shape.view is None:
         return [], ""
     suspects = suspects_of(list(with_unique_ids(records)), settings.dedupe)
@@ -384,12 +384,11 @@ def doubtful(records: Sequence[Record], shape: Shape, settings: Settings) -> tup
         record = records[suspect.row]
         path = shape.view.paths.get(suspect.of)
         for check in checks:
-            assert check.on_doubt, "it is a check of doubts"
             findings += [
                 Finding(
                     check.code, check.name, check.severity, problem.message, record.source.file, record.source.line,
                     record=record.id, pointer=pointer_of(path) if path else "", rank=rank,
                 )
-                for problem in check.on_doubt(suspect, settings)
+                for problem in check.run(suspect, settings)
             ]  # fmt: skip
     return findings, render_suspects(suspects)

@@ -128,9 +128,8 @@ def _has_exam(sketches: Sketches) -> bool:
 
 def _of_the_set(plan: CheckPlan, sketches: Sketches) -> Iterator[tuple[Finding, DatasetProblem]]:
     """Yield what dataset checks find."""
-    for check in plan.selection.dataset_checks:
-        assert check.on_dataset
-        for reported in check.on_dataset(sketches, plan.settings):
+    for check in plan.selection.of("dataset"):
+        for reported in check.run(sketches, plan.settings):
             problem, source = reported.problem, Source(reported.file, reported.line)
             # The line begins with its record, so only a place within it has to be looked up.
             column = int(reported.line > 0 and not problem.pointer)

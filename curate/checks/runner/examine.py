@@ -67,8 +67,7 @@ def add_record(plan: CheckPlan, result: SpanResult, record: Record, file: str, *
     rules = plan.selection.rules(file, record.category)
     fingerprint = fingerprint_of_value(record.data) if plan.baseline else 0
     for check in rules.prefilter.checks(record.data) if is_changed else ():
-        assert check.on_record is not None
-        for problem in check.on_record(record, plan.settings):
+        for problem in check.run(record, plan.settings):
             if excused and is_named(check.code, check.name, excused):
                 result.tally.num_suppressed += 1
                 continue

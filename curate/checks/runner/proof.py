@@ -27,6 +27,7 @@ _SHAPES = {
     "context": "domain",
 }
 _shape = cache(load_shape)
+_SUBJECTS = {"lengths": TokenLengths, "pair": SharedText, "doubt": Doubt}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +68,14 @@ def record_of(line: Json, number: int = 1) -> Record:
 def problems(check: Check, example: Json, settings: Settings | None = None) -> list[Problem]:
     """Return what a check says of one of its examples, by its own settings unless others are given."""
     chosen = settings or check.settings
-    if check.on_record:
-        return list(check.on_record(record_of(example), chosen))
-    if check.on_lengths:
-        return list(check.on_lengths(TokenLengths(**example), chosen))
-    if check.on_pair:
-        return list(check.on_pair(SharedText(**example), chosen))
-    if check.on_doubt:
-        return list(check.on_doubt(Doubt(**example), chosen))
-    assert check.on_dataset
-    sketches = Sketches.of(record_of(line, number) for number, line in enumerate(example, 1))
-    return [reported.problem for reported in check.on_dataset(sketches, chosen)]
+    match check.kind:
+        case "dataset":
+            sketches = Sketches.of(record_of(line, number) for number, line in enumerate(example, 1))
+            return [reported.problem for reported in check.run(sketches, chosen)]
+        case "record":
+            return list(check.run(record_of(example), chosen))
+        case kind:
+            return list(check.run(_SUBJECTS[kind](**example), chosen))
 
 
 def trials(check: Check) -> Iterator[Trial]:
@@ -91,7 +89,7 @@ def trials(check: Check) -> Iterator[Trial]:
 
 def _fault(check: Check, example: Json, *, is_good: bool) -> str:
     try:
-        lines = [example] if check.on_record else example if check.on_dataset else []
+        lines = {"record": [example], "dataset": example}.get(check.kind, [])
         for line in lines:
             if not shape_of(line).is_valid(line):
                 return f"the schema {shape_of(line).name} refuses it: {shape_of(line).problems(line)[0].message}"
@@ -100,7 +98,7 @@ def _fault(check: Check, example: Json, *, is_good: bool) -> str:
             return f"it is reported: {results[0].message}" if results else ""
         if not results:
             return "it is not reported"
-        lost = [problem.pointer for problem in results if check.on_record and not _is_there(example, problem.pointer)]
+        lost = [problem.pointer for problem in results if check.kind == "record" and not _is_there(example, problem.pointer)]
         return f"nothing is at the pointer {lost[0]!r} of its problem" if lost else ""
     except Exception as error:  # noqa: BLE001  a user's check fails in any way
         return f"the check ends with {type(error).__name__}: {error}"
@@ -131,11 +129,11 @@ def firing(check: Check, records: Iterable[Record | Finding], settings: Settings
             num_unreadable += bool(record.line and record.severity == "error")
             continue
         num_records += 1
-        if check.on_dataset:
+        if check.kind == "dataset":
             sketches.add(record)
-        if check.on_record and (problem := next(iter(check.on_record(record, settings)), None)):
+        if check.kind == "record" and (problem := next(iter(check.run(record, settings)), None)):
             firings.append((record.source.file, record.source.line, problem.message))
-    if check.on_dataset:
-        reports = check.on_dataset(sketches, settings)
+    if check.kind == "dataset":
+        reports = check.run(sketches, settings)
         firings += [(reported.file, reported.line, reported.problem.message) for reported in reports]
     return Firing(num_records, tuple(firings), num_unreadable)

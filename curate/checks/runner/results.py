@@ -69,7 +69,7 @@ class CheckPlan:
     @cached_property
     def needs_sketches(self) -> bool:
         """Whether some check must know of every record."""
-        return bool(self.selection.sketched_checks)
+        return any(check.kind != "record" for check in self.selection.checks)
 
     def result(self) -> SpanResult:
         """Return the result of lines in which nothing was found yet."""

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from jsonschema_rs import Draft202012Validator, RegexOptions
+
 from curate.base.console import spelled
 from curate.base.record import CurateError, Severity, is_named
-from curate.checks import Check, discover
+from curate.checks import Check, Kind, discover
 from curate.checks.runner.baseline import UNFORGIVEN
 from curate.checks.runner.shortcuts import Prefilter
 from curate.jsonl import FAULTS, FaultRule
 from curate.schema.settings import CheckSettings, Scope, Settings, Tolerance
 
-_PIECE = re.compile(r"\*\*/|\*\*|\*|\?|[^*?]")
+_PIECE = re.compile(r"\*\*/|\*\*|.", re.DOTALL)
+_WILD = {"**/": "(?:[\0-\U0010ffff]*/)?", "**": "[\0-\U0010ffff]*", "*": "[^/]*", "?": "[^/]"}
 
 # Codes of lines and files that cannot be read as records.
 UNREADABLE = frozenset(code for code, fault in FAULTS.items() if fault.severity == "error")
@@ -27,48 +31,17 @@ def relative_name(path: Path, root: Path | None) -> str:
     return spelled(os.path.relpath(path, root or Path()).replace(os.sep, "/"))
 
 
-@dataclass(frozen=True, slots=True)
-class Glob:
-    """A pattern for whole names: ``*`` and ``?`` stay within a folder, ``**`` crosses folders."""
-
-    # No regular expression: those try the ways in which many stars share out a name one after the other, and there are
-    # more than anybody can wait for.
-
-    pieces: tuple[str, ...]
-
-    @staticmethod
-    def of(pattern: str) -> Glob:
-        """Return the glob that ``pattern`` spells."""
-        return Glob(tuple(_PIECE.findall(pattern)))
-
-    def matches(self, name: str) -> bool:
-        """Whether ``name`` as a whole fits; it takes one step for each piece and character."""
-        positions = {0}
-        for piece in self.pieces:
-            positions = _after(piece, name, positions)
-        return len(name) in positions
+def matching(glob: str) -> Callable[[str], bool]:
+    """Return the function that says whether a whole name fits: ``*`` and ``?`` stay in a folder, ``**`` crosses them."""
+    # Python would try the ways in which many stars share out a name one after the other; this engine takes linear time.
+    pieces = (_WILD.get(piece) or _literal(piece) for piece in _PIECE.findall(glob))
+    pattern = {"pattern": f"^{''.join(pieces)}$"}
+    fits: Callable[[str], bool] = Draft202012Validator(pattern, pattern_options=RegexOptions()).is_valid
+    return fits
 
 
-def _after(piece: str, name: str, positions: set[int]) -> set[int]:
-    """Return where in ``name`` one can be after ``piece``, coming from any of ``positions``."""
-    first = min(positions, default=len(name) + 1)
-    match piece:
-        case "**":
-            return set(range(first, len(name) + 1))
-        case "**/":
-            return positions | {position + 1 for position in range(first, len(name)) if name[position] == "/"}
-        case "*":
-            reached: set[int] = set()
-            is_inside = False
-            for position in range(first, len(name) + 1):
-                is_inside = position in positions or (is_inside and name[position - 1] != "/")
-                if is_inside:
-                    reached.add(position)
-            return reached
-        case "?":
-            return {position + 1 for position in positions if position < len(name) and name[position] != "/"}
-        case _:
-            return {position + 1 for position in positions if name[position : position + 1] == piece}
+def _literal(character: str) -> str:
+    return character if character.isalnum() or not character.isascii() else f"\\u{ord(character):04x}"
 
 
 @dataclass(frozen=True)
@@ -91,23 +64,18 @@ class CheckRules:
 class CheckSelection:
     """The checks that run, by code, and the rules of each path and category; an unreadable line is always an error."""
 
-    record_checks: list[Check]
-    dataset_checks: list[Check]
-    length_checks: list[Check]
-    doubt_checks: list[Check]
+    checks: list[Check]
     everywhere: CheckRules
     tolerances: dict[str, Tolerance]
     """By code."""
     _names: dict[str, str]
-    _paths: list[tuple[Glob, Scope]]
+    _paths: list[tuple[Callable[[str], bool], Scope]]
     _categories: dict[str, Scope]
     _known: dict[tuple[str, str | None], CheckRules] = field(default_factory=dict)
 
-    @property
-    def sketched_checks(self) -> list[Check]:
-        """The checks that must know of every record."""
-        pairs = [check for check in discover().values() if check.on_pair and check.code not in self.everywhere.unwanted]
-        return [*self.dataset_checks, *self.length_checks, *self.doubt_checks, *pairs]
+    def of(self, kind: Kind) -> list[Check]:
+        """Return the checks of one kind."""
+        return [check for check in self.checks if check.kind == kind]
 
     @property
     def is_by_category(self) -> bool:
@@ -116,7 +84,7 @@ class CheckSelection:
 
     def codes(self, has_lengths: bool) -> frozenset[str]:
         """Return every code that can be found in this run; length checks need a model, and may not run at all."""
-        lengths = set() if has_lengths else {check.code for check in self.length_checks}
+        lengths = set() if has_lengths else {check.code for check in self.of("lengths")}
         return frozenset(self._names.keys() - self.everywhere.unwanted - lengths)
 
     def rules(self, file: str, category: str) -> CheckRules:
@@ -130,7 +98,7 @@ class CheckSelection:
         return self._known[key]
 
     def _scoped(self, file: str, category: str) -> CheckRules:
-        scopes = [scope for pattern, scope in self._paths if file and pattern.matches(file)]
+        scopes = [scope for fits, scope in self._paths if file and fits(file)]
         if category in self._categories:
             scopes.append(self._categories[category])
         severities, unwanted = dict(self.everywhere.severities), set(self.everywhere.unwanted)
@@ -138,7 +106,7 @@ class CheckSelection:
             _override(severities, scope.severity, self._names)
             unwanted |= {code for code, name in self._names.items() if is_named(code, name, scope.ignore)}
         unwanted -= UNREADABLE
-        checks = [check for check in self.record_checks if check.code not in unwanted]
+        checks = [check for check in self.of("record") if check.code not in unwanted]
         return CheckRules(checks, severities, frozenset(unwanted), self.everywhere.settings)
 
 
@@ -164,17 +132,15 @@ def select_checks(whole: Settings) -> CheckSelection:
         raise CurateError("E902 bad-settings", f"checks.per_category: there is no category {strange!r}", hint)
     wanted = {code for code, name in names.items() if not settings.select or is_named(code, name, settings.select)}
     # What has to be asked for is asked for by its own name: a family takes in what costs next to nothing.
-    unasked = {code for code, check in known.items() if check.on_doubt and not {code, check.name} & {*settings.select}}
+    doubts = [check for check in known.values() if check.kind == "doubt"]
+    unasked = {check.code for check in doubts if not {check.code, check.name} & {*settings.select}}
     wanted = {code for code in wanted - unasked if not is_named(code, names[code], settings.ignore)}
     severities: dict[str, Severity] = {rule.code: rule.severity for rule in rules}
     _override(severities, settings.severity, names)
     chosen = [check for code, check in known.items() if code in wanted]
-    record_checks = [check for check in chosen if check.on_record]
+    record_checks = [check for check in chosen if check.kind == "record"]
     return CheckSelection(
-        record_checks,
-        [check for check in chosen if check.on_dataset],
-        [check for check in chosen if check.on_lengths],
-        [check for check in chosen if check.on_doubt],
+        chosen,
         CheckRules(record_checks, severities, frozenset(names.keys() - UNREADABLE - wanted), whole),
         {
             code: tolerance
@@ -183,7 +149,7 @@ def select_checks(whole: Settings) -> CheckSelection:
             if selector in (code, names[code])
         },
         names,
-        [(Glob.of(pattern), scope) for pattern, scope in settings.per_path.items()],
+        [(matching(pattern), scope) for pattern, scope in settings.per_path.items()],
         settings.per_category,
     )
 
