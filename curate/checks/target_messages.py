@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
 from typing import Any
 
 from curate.base.record import Json, Problem, Record
 from curate.checks import check, is_blank, messages_pointer
 from curate.schema.calls import fault_of_arguments
-from curate.schema.settings import Settings
+from curate.schema.settings import Settings, Target
 
 Message = Mapping[str, Json]
+# Reports what a trainer refuses of a record.
+Report = Callable[[Record, str], Iterator[Problem]]
 
 # Each rule is what a trainer's own code or documentation says, as read in November 2026: LLaMA-Factory 0.9.5
 # (``data/converter.py``, ``data/processor/supervised.py``), TRL 1.16.0 (``trainer/sft_trainer.py``), Axolotl 0.19.0
@@ -28,9 +31,23 @@ _LAST_TURN = {
 }
 
 
-def has_target(settings: Settings) -> bool:
-    """Whether a trainer was named, without which these checks have nothing to say."""
-    return bool(settings.target)
+def _target_check(
+    code: str, name: str, *targets: Target, good: Sequence[Json], bad: Sequence[Json]
+) -> Callable[[Report], Report]:
+    """Register a check of records for the trainers that it holds for; the examples are for the first of them."""
+
+    def put(report: Report) -> Report:
+        @wraps(report)
+        def run(record: Record, settings: Settings) -> Iterable[Problem]:
+            return report(record, settings.target) if settings.target in targets else ()
+
+        check(
+            code, name, severity="error", good=good, bad=bad, settings=Settings(target=targets[0]),
+            speaks_if=lambda settings: settings.target in targets,
+        )(run)  # fmt: skip
+        return report
+
+    return put
 
 
 def message_pointer(record: Record, index: int, inner: str) -> str:
@@ -46,16 +63,15 @@ def _said(*turns: str) -> dict[str, list[dict[str, str]]]:
     return {"messages": [{"role": names[turn], "content": f"Text {index}."} for index, turn in enumerate(turns)]}
 
 
-@check(
+@_target_check(
     "T901",
     "target-role-order",
-    severity="error",
-    speaks_if=has_target,
-    settings=Settings(target="llama-factory"),
+    "llama-factory",
+    "together",
     good=[_said("s", "u", "a", "u", "a"), _said("u", "a"), {"instruction": "Add 2 and 3.", "output": "5"}],
     bad=[_said("a", "u", "a"), _said("u", "u", "a"), _said("u", "a", "s", "u", "a")],
 )
-def target_role_order(record: Record, settings: Settings) -> Iterator[Problem]:
+def target_role_order(record: Record, target: str) -> Iterator[Problem]:
     """Report a conversation whose roles do not come in the order that the target insists on.
 
     ``llama-factory``: after an optional first system message user (or tool) and assistant take turns; a conversation
@@ -63,12 +79,12 @@ def target_role_order(record: Record, settings: Settings) -> Iterator[Problem]:
     the ShareGPT form. ``together``: a conversation begins with system or user, user and assistant take turns, and there
     is no developer; the service refuses the file. Of the other targets no such rule is known.
     """
-    if settings.target not in ("llama-factory", "together") or not record.messages:
+    if not record.messages:
         return
     roles = [str(message.get("role")) for message in record.messages]
-    index, reason = (_out_of_pairs if settings.target == "llama-factory" else _out_of_turn)(roles)
+    index, reason = (_out_of_pairs if target == "llama-factory" else _out_of_turn)(roles)
     if reason:
-        yield Problem(f"{reason}; {settings.target} {_DOES[settings.target]}", message_pointer(record, index, "role"))
+        yield Problem(f"{reason}; {target} {_DOES[target]}", message_pointer(record, index, "role"))
 
 
 _DOES = {"llama-factory": "drops the record", "together": "refuses the file"}
@@ -100,16 +116,18 @@ def _out_of_turn(roles: list[str]) -> tuple[int, str]:
     return 0, ""
 
 
-@check(
+@_target_check(
     "T902",
     "target-last-turn",
-    severity="error",
-    speaks_if=has_target,
-    settings=Settings(target="openai"),
+    "openai",
+    "trl",
+    "axolotl",
+    "llama-factory",
+    "together",
     good=[_said("u", "a"), _said("s", "u", "a", "u", "a"), {"text": "A page of a manual."}],
     bad=[_said("u", "a", "u"), _said("a", "u")],
 )
-def target_last_turn(record: Record, settings: Settings) -> Iterator[Problem]:
+def target_last_turn(record: Record, target: str) -> Iterator[Problem]:
     """Report a conversation that does not end with the assistant.
 
     What the user says last has no answer, so there is nothing to learn from it. LLaMA-Factory counts an odd number of
@@ -118,39 +136,36 @@ def target_last_turn(record: Record, settings: Settings) -> Iterator[Problem]:
     example, and was seen to refuse files in which it is not the last (kohhnagata/clone-factory-v1, issue 3). Cut the
     last turn off or answer it.
     """
-    if not settings.target or not record.messages or record.messages[-1].get("role") == "assistant":
+    if not record.messages or record.messages[-1].get("role") == "assistant":
         return
     role = record.messages[-1].get("role")
     pointer = message_pointer(record, len(record.messages) - 1, "role")
-    yield Problem(f"the last turn is the {role}'s, not the assistant's; {_LAST_TURN[settings.target]}", pointer)
+    yield Problem(f"the last turn is the {role}'s, not the assistant's; {_LAST_TURN[target]}", pointer)
 
 
-@check(
+@_target_check(
     "T903",
     "target-raw-text",
-    severity="error",
-    speaks_if=has_target,
-    settings=Settings(target="openai"),
+    "openai",
     good=[_said("u", "a"), {"instruction": "Add 2 and 3.", "output": "5"}],
     bad=[{"text": "Keep the valve shut while the pump is running."}],
 )
-def target_raw_text(record: Record, settings: Settings) -> Iterator[Problem]:
+def target_raw_text(record: Record, target: str) -> Iterator[Problem]:
     """Report raw text for a target that trains on conversations only.
 
     ``openai``: every line of a fine-tuning file for a chat model is an object with ``messages``; an export to it leaves
     raw text out. The other targets have a form for raw text: a ``text`` column in TRL and Together, ``type:
     completion`` in Axolotl, the pre-training stage of LLaMA-Factory.
     """
-    if settings.target == "openai" and not record.messages:
+    if not record.messages:
         yield Problem("raw text has no place in OpenAI's chat format, and an export to it leaves the record out")
 
 
-@check(
+@_target_check(
     "T904",
     "target-message",
-    severity="error",
-    speaks_if=has_target,
-    settings=Settings(target="openai"),
+    "openai",
+    "together",
     good=[
         _said("s", "u", "a"),
         {
@@ -169,7 +184,7 @@ def target_raw_text(record: Record, settings: Settings) -> Iterator[Problem]:
         {"messages": [{"role": "system", "content": " "}, *_said("u", "a")["messages"]]},
     ],
 )
-def target_message(record: Record, settings: Settings) -> Iterator[Problem]:
+def target_message(record: Record, target: str) -> Iterator[Problem]:
     """Report a message that the target refuses for what it holds.
 
     ``openai``: a message of system, user or assistant needs content unless it calls tools (the cookbook's check
@@ -177,12 +192,10 @@ def target_message(record: Record, settings: Settings) -> Iterator[Problem]:
     community.openai.com, topic 965584). ``together``: content is a text unless tools are called. For both, ``weight``
     is 0 or 1. An empty answer of the assistant is finding Q201 whatever the target.
     """
-    if settings.target not in ("openai", "together"):
-        return
     for index, message in enumerate(record.messages):
-        key, reason = _refused(message, settings.target)
+        key, reason = _refused(message, target)
         if reason:
-            yield Problem(f"{reason}; {settings.target} refuses it", message_pointer(record, index, key))
+            yield Problem(f"{reason}; {target} refuses it", message_pointer(record, index, key))
 
 
 def _refused(message: Message, target: str) -> tuple[str, str]:
@@ -201,12 +214,10 @@ def _refused(message: Message, target: str) -> tuple[str, str]:
     return "", ""
 
 
-@check(
+@_target_check(
     "T908",
     "target-lost-text",
-    severity="error",
-    speaks_if=has_target,
-    settings=Settings(target="llama-factory"),
+    "llama-factory",
     good=[_said("u", "a")],
     bad=[
         {
@@ -221,15 +232,13 @@ def _refused(message: Message, target: str) -> tuple[str, str]:
         },
     ],
 )
-def target_lost_text(record: Record, settings: Settings) -> Iterator[Problem]:
+def target_lost_text(record: Record, target: str) -> Iterator[Problem]:
     """Report an assistant message that both speaks and calls tools, of which the target keeps the calls only.
 
     ``llama-factory``: its reader of OpenAI messages puts the calls in place of the content, so that the text is never
     trained and nothing says so; the ShareGPT form cannot hold both, and an export to it leaves the record out. Move the
     text into a turn of its own or drop it.
     """
-    if settings.target != "llama-factory":
-        return
     for index, message in enumerate(record.messages):
         if message.get("role") == "assistant" and message.get("tool_calls") and message.get("content"):
             reason = "the text beside the tool calls is lost in LLaMA-Factory"
@@ -259,36 +268,34 @@ def _tool_conversation(arguments: Json = '{"order": 7}', **changes: Any) -> dict
     }
 
 
-@check(
+@_target_check(
     "T905",
     "target-tool-arguments",
-    severity="error",
-    speaks_if=has_target,
-    settings=Settings(target="axolotl"),
+    "axolotl",
+    "openai",
+    "together",
+    "trl",
+    "llama-factory",
     good=[_tool_conversation(), _tool_conversation({"order": 7}), _tool_conversation("{}")],
     bad=[_tool_conversation("{order: 7}"), _tool_conversation("[7]"), _tool_conversation("")],
 )
-def target_tool_arguments(record: Record, settings: Settings) -> Iterator[Problem]:
+def target_tool_arguments(record: Record, target: str) -> Iterator[Problem]:
     """Report a tool call whose arguments are not an object, nor the JSON text of one.
 
     Exports write the spelling that a target wants, an object or its text, so both are right here. Of a text that is no
     JSON nothing can be made: Axolotl and LLaMA-Factory end with an error at that record; the exporter for TRL leaves
     the record out; OpenAI and Together describe arguments as JSON.
     """
-    if not settings.target:
-        return
     for index, number, call in _calls(record):
         if fault := fault_of_arguments(_function(call).get("arguments")):
             pointer = message_pointer(record, index, f"tool_calls/{number}/function/arguments")
-            yield Problem(f"the arguments of the call {fault}; {_BREAKS[settings.target]}", pointer)
+            yield Problem(f"the arguments of the call {fault}; {_BREAKS[target]}", pointer)
 
 
-@check(
+@_target_check(
     "T906",
     "target-tool-id",
-    severity="error",
-    speaks_if=has_target,
-    settings=Settings(target="openai"),
+    "openai",
     good=[_tool_conversation()],
     bad=[
         _tool_conversation(answer={"tool_call_id": "c2"}),
@@ -296,14 +303,12 @@ def target_tool_arguments(record: Record, settings: Settings) -> Iterator[Proble
         _tool_conversation(call={"id": ""}, answer={"tool_call_id": None}),
     ],
 )
-def target_tool_id(record: Record, settings: Settings) -> Iterator[Problem]:
+def target_tool_id(record: Record, target: str) -> Iterator[Problem]:
     """Report a tool call without an id, and a tool's answer that names no earlier call of the conversation.
 
     ``openai``: both ids are required, and the answer's names the call that it responds to. The other targets read
     answers by their place in the conversation.
     """
-    if settings.target != "openai":
-        return
     known: set[str] = set()
     for index, message in enumerate(record.messages):
         for number, call in enumerate(message.get("tool_calls") or ()):
@@ -326,12 +331,10 @@ def target_tool_id(record: Record, settings: Settings) -> Iterator[Problem]:
             yield Problem(reason, message_pointer(record, index, "tool_call_id"))
 
 
-@check(
+@_target_check(
     "T907",
     "target-tool-name",
-    severity="error",
-    speaks_if=has_target,
-    settings=Settings(target="openai"),
+    "openai",
     good=[_tool_conversation()],
     bad=[
         _tool_conversation() | {"tools": [{"type": "function", "function": {"name": "math.hypot"}}]},
@@ -339,14 +342,12 @@ def target_tool_id(record: Record, settings: Settings) -> Iterator[Problem]:
         _tool_conversation(call={"function": {"name": "f" * 65, "arguments": "{}"}}),
     ],
 )
-def target_tool_name(record: Record, settings: Settings) -> Iterator[Problem]:
+def target_tool_name(record: Record, target: str) -> Iterator[Problem]:
     """Report a tool whose name the target does not accept.
 
     ``openai``: letters a to z, digits, underscores and dashes, 64 at most. Names with dots, as in ``math.hypot``, are
     common in public data; replace the dots, in the tools and in the calls alike.
     """
-    if settings.target != "openai":
-        return
     reason = "the name of the tool is not 1 to 64 letters, digits, underscores and dashes; OpenAI refuses it"
     for number, tool in enumerate(record.tools):
         if not _is_name(_function(tool)):

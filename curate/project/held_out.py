@@ -16,7 +16,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curate.base.file_guard import MOST_STATE, inside, open_file, read_file
-from curate.base.record import CurateError, Example, Json, Record, Split, canonical
+from curate.base.record import CurateError, Example, Json, Record, Split, canonical, normalised
 from curate.base.storage import write_atomic
 
 if TYPE_CHECKING:
@@ -62,16 +62,16 @@ class HeldOut(BaseModel):
 def said_digest(record: Record | Example) -> str:
     """Return the digest of what a record asks and answers, 32 hex digits; of its raw text where it asks nothing.
 
-    What differs in case, blanks, the stop at its end or the system text says the same.
+    What differs in case, width, blanks, the stop at its end or the system text says the same.
     """
     turns = [turn for turn in record.messages if turn.get("role") != "system"]
     said = [f"{turn.get('role')}: {_plain(turn.get('content'))}" for turn in turns] or [_plain(record.text)]
-    return blake2b(canonical(said), digest_size=16).hexdigest()
+    # No plain text has a line end.
+    return blake2b("\n".join(said).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _plain(content: Json) -> str:
-    text = content if isinstance(content, str) else canonical(content).decode()
-    return " ".join(text.casefold().split()).rstrip(".?! ")
+    return normalised(content if isinstance(content, str) else canonical(content).decode()).rstrip(".?! ")
 
 
 def read_held_out(root: Path) -> HeldOut:

@@ -98,7 +98,9 @@ def _fault(check: Check, example: Json, *, is_good: bool) -> str:
             return f"it is reported: {results[0].message}" if results else ""
         if not results:
             return "it is not reported"
-        lost = [problem.pointer for problem in results if check.kind == "record" and not _is_there(example, problem.pointer)]
+        lost = [
+            problem.pointer for problem in results if check.kind == "record" and not _is_there(example, problem.pointer)
+        ]
         return f"nothing is at the pointer {lost[0]!r} of its problem" if lost else ""
     except Exception as error:  # noqa: BLE001  a user's check fails in any way
         return f"the check ends with {type(error).__name__}: {error}"
