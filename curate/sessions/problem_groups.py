@@ -214,7 +214,7 @@ def level_of(code: str) -> Level:
     if code in FAULTS:
         return "line"
     rule = discover().get(code)
-    return "whole" if rule is not None and rule.kind == "dataset" else "record"
+    return "whole" if rule and rule.kind == "dataset" else "record"
 
 
 def _general_pointer(pointer: str) -> str:

@@ -32,7 +32,7 @@ def relative_name(path: Path, root: Path | None) -> str:
 
 
 def matching(glob: str) -> Callable[[str], bool]:
-    """Return the function that says whether a whole name fits: ``*`` and ``?`` stay in a folder, ``**`` crosses them."""
+    """Return the function that says whether a name fits: ``*`` and ``?`` stay in a folder, ``**`` crosses them."""
     # Python would try the ways in which many stars share out a name one after the other; this engine takes linear time.
     pieces = (_WILD.get(piece) or _literal(piece) for piece in _PIECE.findall(glob))
     pattern = {"pattern": f"^{''.join(pieces)}$"}
