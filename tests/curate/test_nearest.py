@@ -6,7 +6,6 @@ import random
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from curate.base.events import Add, Drop, Edit
@@ -55,14 +54,12 @@ def test_the_scores_are_the_jaccard_similarity_and_the_best_is_first(make_worksp
         assert plain == sorted(plain, reverse=True)
 
 
-def test_long_texts_are_found_by_their_sketches() -> None:
+def test_long_texts_are_found() -> None:
     chance = random.Random(3)
     texts = [text(chance, 400) for _ in range(400)]
     records = [Record(f"r{row}", "domain", Source("a", row), {}, text=text) for row, text in enumerate(texts)]
     corpus, method = gather(records), method_of(DedupeSettings())
     index = ShingleIndex.of(corpus.spans("record"), corpus.keys("record"), method)
-    assert np.bincount(index.rows).max() == 64
-    assert index.sizes.max() > 64
     for row in range(0, 400, 7):
         words = texts[row].split()
         for _ in range(40):

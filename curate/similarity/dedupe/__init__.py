@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,11 +60,34 @@ def find(
     runs the work on many blocks elsewhere.
     """
     found = _compare(corpus, method, starmap, watch)
-    return _resolve(corpus.ids, method, found, np.arange(len(corpus)) if order is None else order, wanted)
+    order = np.arange(len(corpus)) if order is None else order
+    is_retained = found.repetition.retained(order, wanted)
+    return Duplicates(
+        found.repetition.duplicates(order, is_retained, wanted),
+        _conflicts(found, order, is_retained),
+        method,
+        found.num_boilerplate,
+        found.num_skipped,
+        found.edges,
+        found.repetition,
+        order,
+    )
 
 
-def _compare(corpus: Corpus, method: Method, starmap: Starmap, watch: Watch) -> dict[str, NDArray[Any]]:
-    """Return what does not depend on preference, by row: repeats, ties, and which records ask the same."""
+class _Comparison(NamedTuple):
+    """What does not depend on preference; ``question`` has the number of what each record asks, [N], and
+    ``punctuated`` pairs of rows that ask the same with other punctuation, [2, P]."""
+
+    repetition: Repetition
+    edges: Edges
+    question: Indices
+    punctuated: Indices
+    num_boilerplate: int
+    num_skipped: int
+
+
+def _compare(corpus: Corpus, method: Method, starmap: Starmap, watch: Watch) -> _Comparison:
+    """Find repeats, ties, and which records ask the same."""
     first_of = firsts(corpus.columns.exact)
     # One record speaks for all of the same content.
     is_first = first_of == np.arange(len(corpus))
@@ -78,7 +101,7 @@ def _compare(corpus: Corpus, method: Method, starmap: Starmap, watch: Watch) -> 
     # Records with the very same text of a field have the very same prompt and form, so that the first speaks for all.
     # Links between records that ask different things are left out, whatever passage or answer they share.
     links = {"completion": near["completion"].links}
-    found: dict[str, Any] = {}
+    found: dict[str, Links] = {}
     for name in ("record", "prompt"):
         pairs, first = near[name].links, rows[near[name].first]
         verdict = verdicts(sides, first[pairs.left], first[pairs.right], rule, starmap)
@@ -95,17 +118,14 @@ def _compare(corpus: Corpus, method: Method, starmap: Starmap, watch: Watch) -> 
     question[rows] = prompts.of_record
     here, there = _spread(prompts, found["prompt"])
     is_other = ~verdicts(sides, rows[here], rows[there], rule, starmap).answers_alike
-    return {
-        "first_of": first_of,
-        "repeats_left": left,
-        "repeats_right": right,
-        "repeats_scores": repeats.scores,
-        **{f"edges_{name}": side for name, side in edges._asdict().items()},
-        "question": question,
-        "punctuated": np.stack([rows[here], rows[there]])[:, is_other],
-        "boilerplate": np.array([sum(len(part.cut.popular) for part in near.values())]),
-        "skipped": np.array([sum(part.num_skipped for part in near.values())]),
-    }
+    return _Comparison(
+        Repetition(corpus.ids, first_of, left, right, repeats.scores),
+        edges,
+        question,
+        np.stack([rows[here], rows[there]])[:, is_other],
+        sum(len(part.cut.popular) for part in near.values()),
+        sum(part.num_skipped for part in near.values()),
+    )
 
 
 def _without_templates(near: Mapping[Field, Near], starmap: Starmap) -> Cut:
@@ -142,33 +162,18 @@ def _spread(near: Near, links: Links) -> tuple[Indices, Indices]:
     return np.repeat(near.first[links.left], sizes), members[ranges(ends_of(counts)[1:][links.right], sizes)]
 
 
-def _resolve(
-    ids: Sequence[str], method: Method, found: Mapping[str, NDArray[Any]], order: Indices, wanted: Collection[str]
-) -> Duplicates:
-    """Decide what goes and what stays."""
-    repetition = Repetition(ids, found["first_of"], *(found[f"repeats_{name}"] for name in Links._fields))
-    is_retained = repetition.retained(order, wanted)
-    return Duplicates(
-        pairs=repetition.duplicates(order, is_retained, wanted),
-        conflicts=_conflicts(ids, found, order, is_retained),
-        method=method,
-        num_boilerplate=int(found["boilerplate"][0]),
-        num_skipped=int(found["skipped"][0]),
-        edges=Edges(*(found[f"edges_{name}"] for name in Edges._fields)),
-        repetition=repetition,
-        order=order,
-    )
-
-
-def _conflicts(
-    ids: Sequence[str], found: Mapping[str, NDArray[Any]], order: Indices, is_retained: NDArray[np.bool_]
-) -> list[AnswerConflict]:
+def _conflicts(found: _Comparison, order: Indices, is_retained: NDArray[np.bool_]) -> list[AnswerConflict]:
     """Return each record once that asks what an earlier one asks and has another answer.
 
     Records with equal questions have different answers, else they would be exact repeats. The other pairs ask the same
     word for word and differ in punctuation; with another word they nearly always ask something else.
     """
-    first_of, question, position = found["first_of"], found["question"], np.argsort(order)
+    ids, first_of, question, position = (
+        found.repetition.ids,
+        found.repetition.first_of,
+        found.question,
+        np.argsort(order),
+    )
     # Of one content the most preferred record speaks for all, and for nothing where none of them stays.
     speaker = np.full(len(ids), -1)
     retained = order[is_retained[order]][::-1]
@@ -177,7 +182,7 @@ def _conflicts(
     asking = asking[np.lexsort((position[speaker[asking]], question[asking]))]
     heads = is_head(question[asking])
     preferred = asking[heads][np.cumsum(heads) - 1]
-    pairs = np.concatenate([np.stack([preferred, asking])[:, ~heads], found["punctuated"]], axis=1)
+    pairs = np.concatenate([np.stack([preferred, asking])[:, ~heads], found.punctuated], axis=1)
     is_punctuated = np.arange(pairs.shape[1]) >= int((~heads).sum())
     is_open = (speaker[pairs] >= 0).all(axis=0)
     first, second = np.sort(position[speaker[pairs[:, is_open]]], axis=0)

@@ -1,9 +1,7 @@
 """How alike chosen records are, and which records of many are most like one that somebody is writing.
 
 Two texts are as alike as `find_duplicates` has it: by the Jaccard similarity of their shingles, boilerplate left out.
-An index finds candidates: of each record it holds the smallest hashes of its shingles (a bottom-k sketch: Cohen and
-Kaplan, "Summarizing data using bottom-k sketches", 2007), all of them where a record is short, sorted by hash with the
-record of each. The best candidates are then compared exactly.
+Candidates are the records that share most of their shingles with it.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from curate.base.hashing import Hashes, Indices
 from curate.base.record import Record
@@ -23,12 +20,9 @@ from curate.similarity.dedupe.corpus import gather
 from curate.similarity.dedupe.near import compare
 from curate.similarity.dedupe.pairs import AlikeRule, Sides, verdicts
 from curate.similarity.dedupe.results import Method
-from curate.similarity.dedupe.shingles import Cut, Spans, distinct, popular_passages
+from curate.similarity.dedupe.shingles import Cut, HashIndex, Ragged, Spans, distinct, ends_of, popular_passages
 
 Kind = Literal["", "repeat", "other answer", "same prompt"]
-Numbers = NDArray[np.uint32]
-_MOST_HASHES, _FEWEST_HASHES = 64, 12
-_MOST_POSTINGS = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,51 +80,26 @@ def neighbours(record: Record, others: Sequence[Record], cut: Cut, method: Metho
 
 
 class ShingleIndex(NamedTuple):
-    """Hashes of shingles, sorted, with the row of the record that has each; ``sizes`` counts all shingles of a row."""
+    """The shingles of each of some records, without the ``popular`` passages."""
 
-    hashes: Numbers
-    rows: Numbers
-    sizes: Numbers
+    shingles: Ragged
     popular: Hashes
 
     @staticmethod
     def of(spans: Spans, keys: Hashes, method: Method) -> ShingleIndex:
         """Return the index of some texts, known by their keys."""
         popular = popular_passages(spans, method.ngram, np.ones(len(spans), np.int64), keys[:, 0])
-        cut, width = Cut(method.ngram, popular), _width_for(len(spans))
-        none = np.zeros(0, np.uint32)
-        parts: list[tuple[Numbers, Numbers, Numbers]] = [(none, none, none)]
-        for block in spans.blocks():
-            hashes, rows, sizes = _sketches(spans.take(block), cut, width)
-            parts.append((hashes, rows + np.uint32(block.start), sizes))
-        hashes, rows, sizes = (np.concatenate(part) for part in zip(*parts, strict=True))
-        order = np.argsort(hashes, kind="stable")
-        return ShingleIndex(hashes[order], rows[order], sizes, popular)
+        cut = Cut(method.ngram, popular)
+        parts = [cut.shingles(spans.take(block)) for block in spans.blocks()]
+        counts = np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])
+        hashes = np.concatenate([np.zeros(0, np.uint64), *(part.hashes for part in parts)])
+        return ShingleIndex(Ragged(hashes, ends_of(counts)), popular)
 
     def candidates(self, text: Spans, ngram: int, count: int, *, is_part: bool = False) -> Indices:
-        """Return at most ``count`` rows, those first that are probably most like a text, or hold most of it."""
-        sketch = _sketches(text, Cut(ngram, self.popular), 1 << 30)[0]
-        low, high = (np.searchsorted(self.hashes, sketch, side) for side in ("left", "right"))
-        hits = [self.rows[first:last] for first, last in zip(low, high, strict=True) if last > first]
-        rows, counts = np.unique(np.concatenate([np.zeros(0, np.uint32), *hits]), return_counts=True)
-        sizes = self.sizes[rows].astype(np.float64)
-        # The share of the record's sketch that is in the text, times its shingles, is what both have in common.
-        common = counts / np.minimum(sizes, _width_for(len(self.sizes))) * sizes
-        likeness = common if is_part else common / (len(sketch) + sizes - common)
-        return rows[np.argsort(-likeness, kind="stable")[:count]].astype(np.int64)
-
-
-def _width_for(num_records: int) -> int:
-    """Return how many hashes of each record an index of so many records holds."""
-    return max(_FEWEST_HASHES, min(_MOST_HASHES, _MOST_POSTINGS // max(1, num_records)))
-
-
-def _sketches(spans: Spans, cut: Cut, width: int) -> tuple[Numbers, Numbers, Numbers]:
-    """Return the ``width`` smallest hashes of each text's shingles, the text of each, and all shingles of each text."""
-    table = cut.shingles(spans)
-    # Text and hash as one number: sorted, the shingles of each text lie together from the smallest on.
-    keys = distinct((table.owners.astype(np.uint64) << np.uint64(32)) | (table.hashes >> np.uint64(32)))
-    rows = (keys >> np.uint64(32)).astype(np.uint32)
-    starts = np.searchsorted(rows, np.arange(len(spans) + 1, dtype=np.uint32))
-    is_low = np.arange(len(keys)) - starts[rows] < width
-    return keys[is_low].astype(np.uint32), rows[is_low], np.diff(starts).astype(np.uint32)
+        """Return at most ``count`` rows, those first that are most like a text, or hold most of it."""
+        own = distinct(Cut(ngram, self.popular).shingles(text).hashes)
+        places, numbers = HashIndex(own).find(self.shingles.hashes)
+        owners = np.searchsorted(self.shingles.offsets, places, side="right") - 1
+        rows, counts = np.unique(distinct(owners * max(1, len(own)) + numbers) // max(1, len(own)), return_counts=True)
+        likeness = counts if is_part else counts / (len(own) + self.shingles.lengths[rows] - counts)
+        return rows[np.argsort(-likeness, kind="stable")[:count]]

@@ -79,10 +79,13 @@ class SearchedRecords:
     @cached_property
     def turns(self) -> tuple[Hashes, Indices]:
         """What tells each part of the prompts that have several, and the record of each."""
-        spans = self.corpus.between(1, 2)
-        parts, owners = spans.parts()
-        several = np.bincount(owners, minlength=len(spans))[owners] > 1
-        return _told(parts.take(np.flatnonzero(several))), owners[several]
+        spans, found = self.corpus.between(1, 2), [(np.zeros(0, np.uint64), np.zeros(0, np.int64))]
+        for block in spans.blocks():
+            parts, owners = spans.take(block).parts()
+            several = np.flatnonzero(np.bincount(owners)[owners] > 1)
+            found.append((_told(parts.take(several)), owners[several] + block.start))
+        wholes, rows = (np.concatenate(side) for side in zip(*found, strict=True))
+        return wholes, rows
 
     def words(self, spans: Spans) -> Ragged:
         """Return the tokens of ``spans`` without what tells punctuation and parts."""
