@@ -73,7 +73,7 @@ def columns_of(plan: ImportPlan, shape: Shape) -> list[ColumnUse]:
 def _basis(plan: ImportPlan) -> str:
     if plan.format is None:
         return "the shape of the workspace"
-    if plan.columns:
+    if plan.format_name == "mapping":
         return "a guess by its name" if plan.is_mapping_guessed else "as asked"
     return f"form {plan.format.name}" if plan.scores else "as asked"
 
@@ -96,7 +96,4 @@ def _fields(row: dict[str, Json], plan: ImportPlan, shape: Shape) -> Mapping[str
         own = {name: name for name in row if name in draft.line and (name in SHARED_FIELDS or name not in draft.extra)}
         own = {name: META for name in row if name in draft.extra} | own
         fields |= {**own, **draft.columns}
-    by_column: dict[str, dict[str, None]] = defaultdict(dict)
-    for field, column in plan.columns.items() if drafts else ():
-        by_column[column][ROLES.get(field, field)] = None
-    return fields | {column: " and ".join(roles) for column, roles in by_column.items()}
+    return fields

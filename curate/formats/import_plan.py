@@ -32,7 +32,6 @@ from curate.formats.importers._foreign import FORMS
 from curate.formats.importers._reading import DIGITS, VERDICTS, is_filled, spelled_at, spelled_value, value_at
 from curate.formats.importers.batch import answered
 from curate.formats.importers.encoded import container_for
-from curate.formats.importers.mapping import OPTIONS_JOINT
 from curate.jsonl import parts_of
 from curate.schema import Shape, guess_shape, load_shape
 
@@ -140,17 +139,6 @@ class ImportPlan:
     reading: Reading = AS_FOUND
     notices: tuple[str, ...] = ()
     sample: Rows = ()
-
-    @property
-    def columns(self) -> Mapping[str, str]:
-        """The column of each field where columns are mapped; a question that annotators answered is none."""
-        if self.format_name != "mapping":
-            return {}
-        return {
-            f"option {part}" if part != column else field: part
-            for field, column in self.mapping.items()
-            for part in (column.split(OPTIONS_JOINT) if field.startswith("options") else [column])
-        }
 
     @property
     def format_name(self) -> str:

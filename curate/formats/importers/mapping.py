@@ -193,6 +193,7 @@ def _recognise(rows: Sequence[dict[str, Json]]) -> float:
 def read(row: dict[str, Json], mapping: Mapping[str, str]) -> ConvertedRow:
     """Rows with other names: FIELD=COLUMN pairs say which column is the instruction, the output and so on."""
     used = {column for column in mapping.values() if not column.startswith("/")}
+    columns = _columns_of(mapping)
     line, extra = take_common({key: value for key, value in row.items() if key not in used}, (), has_our_names=False)
     texts: dict[str, str] = {}
     history = value_at(row, mapping.get("history", ""))
@@ -221,17 +222,27 @@ def read(row: dict[str, Json], mapping: Mapping[str, str]) -> ConvertedRow:
     if is_talk and ("output" not in texts or texts.keys() & {"text", "question"}):
         raise RowError("the mapping names reasoning or history, which stand with an instruction and its output alone")
     if "text" in texts:
-        return ConvertedRow("domain", line | {"text": texts["text"]}, extra)
+        return ConvertedRow("domain", line | {"text": texts["text"]}, extra, columns=columns)
     if "question" in texts:
-        return ConvertedRow("domain", line | {name: texts.get(name, "") for name in _GROUNDED}, extra)
+        return ConvertedRow("domain", line | {name: texts.get(name, "") for name in _GROUNDED}, extra, columns=columns)
     if not {"instruction", "output"} <= texts.keys():
         raise RowError("the mapping names no instruction and output, no question and answer, and no text")
     if "context" in texts:
         texts.setdefault("input", texts["context"])
     if is_talk:
-        return ConvertedRow("chat", line | {"messages": conversation(texts, earlier)}, extra)
+        return ConvertedRow("chat", line | {"messages": conversation(texts, earlier)}, extra, columns=columns)
     said = {name: texts[name] for name in ("system", "instruction", "input", "output") if name in texts}
-    return ConvertedRow("instruction", line | said, extra)
+    return ConvertedRow("instruction", line | said, extra, columns=columns)
+
+
+def _columns_of(mapping: Mapping[str, str]) -> dict[str, str]:
+    """Return what each column becomes."""
+    columns: dict[str, str] = {}
+    for field, column in mapping.items():
+        for part in column.split(OPTIONS_JOINT) if field.startswith("options") else [column]:
+            name = field if part == column else f"option {part}"
+            columns[part] = f"{columns[part]} and {name}" if part in columns else name
+    return columns
 
 
 def conversation(texts: Mapping[str, str], earlier: Sequence[Json] = ()) -> list[Json]:

@@ -82,28 +82,29 @@ class FilePreview:
     problem: str = ""
 
 
-def preview(path: Path, mapping: Mapping[str, str] | None = None, into: Shape | None = None) -> FilePreview:
+def preview(path: Path, mapping: dict[str, str] | None = None, into: Shape | None = None) -> FilePreview:
     """Return how a file would be read: into a new workspace, or into one that has the shape ``into``.
 
     Raises:
         CurateError: E908 when it cannot be read, or its rows are of a form that the user has to speak of.
     """
-    reading, problem = Reading(mapping=dict(mapping or {})), ""
+    reading = Reading(mapping=mapping or {})
     try:
         plan = plan_import(path, None, reading)
     except UnknownRowsError:
         plan = plan_import(path, None, reading.as_format("mapping"))
     columns = columns_of(plan, load_shape(shape_for([path], reading.as_format(plan.format_name))))
     of = {use.target: use.column for use in columns}
-    fields = plan.columns or {name: of[target] for name, target in ROLES.items() if target in of}
-    if plan.format_name == "mapping" and not (fields.keys() >= {"instruction", "output"} or "text" in fields):
-        problem = _missing(path, mapping, fields, into)
+    is_mapped = plan.format_name == "mapping"
+    fields = plan.mapping if is_mapped else {name: of[target] for name, target in ROLES.items() if target in of}
+    is_whole = not is_mapped or fields.keys() >= {"instruction", "output"} or "text" in fields
+    problem = "" if is_whole else _missing(path, mapping, fields, into)
     return FilePreview(plan.container.name, plan.format_name, columns, fields, problem)
 
 
 # Return which field has no column yet; empty where rows of the workspace's own shape are taken as they are.
 def _missing(path: Path, mapping: Mapping[str, str] | None, fields: Collection[str], into: Shape | None) -> str:
-    if into is not None and not mapping:
+    if into and not mapping:
         with suppress(UnknownRowsError):
             plan_import(path, into)
             return ""
