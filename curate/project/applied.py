@@ -15,7 +15,7 @@ from pathlib import Path
 from curate.base.console import one_line, spelled
 from curate.base.events import APPLIED_BY, Rewritten
 from curate.base.file_guard import inside, read_file
-from curate.base.record import CurateError, Exit, Finding, Json, Record, Source, canonical, text_digest
+from curate.base.record import CurateError, Exit, Finding, Json, Record, Source, canonical, text_digest, unnumbered
 from curate.base.storage import write_atomic
 from curate.base.tables import counted, listed
 from curate.checks.runner.changes import unmerged_findings
@@ -41,7 +41,8 @@ class AppliedEdits:
     rewrites: dict[str, tuple[str, str]] = field(default_factory=dict)
     """By id, the digests of the text that the record's line has and of the one that it gets."""
     left: list[str] = field(default_factory=list)
-    """Records whose decisions stay in the journal: they are held back, or the line cannot hold the record's id."""
+    """Records whose decisions stay in the journal: they are held back, the line cannot hold the record's id, or without
+    the line a record like it would get that id."""
 
 
 def plan_edits(data: ProjectData) -> AppliedEdits:
@@ -60,11 +61,26 @@ def plan_edits(data: ProjectData) -> AppliedEdits:
             f"{counted(num, 'line')} of record files cannot be read", [], "See `curate validate`, and fix them."
         )
     plan, lines = AppliedEdits(), {}
+    # By the id in their lines, the names of records that only their order tells apart.
+    repeated: dict[str, list[str]] = defaultdict(list)
     for item in data.read_lines():
-        if isinstance(item, Record) and item.id in data.decisions.names:
+        if not isinstance(item, Record):
+            continue
+        if item.id in data.decisions.names:
             lines[item.id] = item
-    for state in data.decided():
-        _plan_record(plan, state, lines.get(state.record.id), data.shape)
+        if unnumbered(item.id) != item.id and (own := _id_in(item.data, data.shape)[0]) != item.id:
+            repeated[own].append(item.id)
+    decided = list(data.decided())
+    dropped = {state.record.id for state in decided if _is_dropped(state)}
+    for own, numbered in repeated.items():
+        # Without a line before it, a record that stays would get the name of another one, and what was decided on that.
+        before = [own, *numbered]
+        while before and before[-1] in dropped:
+            before.pop()
+        plan.left += dropped.intersection(before)
+    for state in decided:
+        if state.record.id not in plan.left:
+            _plan_record(plan, state, lines.get(state.record.id), data.shape)
     if plan.added and not is_added_file_read(data):
         message = f"`data` in curate.toml does not name {ADDED}, where added records go"
         raise CurateError("E982 cannot-apply", message, f'Add "{ADDED}" to `data` in curate.toml.')
@@ -73,7 +89,7 @@ def plan_edits(data: ProjectData) -> AppliedEdits:
 
 def _plan_record(plan: AppliedEdits, state: RecordState, line: Record | None, shape: Shape) -> None:
     name, decided = state.record.id, dict(state.record.data)
-    is_dropped = state.exclusion is not None and state.exclusion.code != HELD_BACK
+    is_dropped = _is_dropped(state)
     if line is None:
         placed = None if is_dropped else placed_line(decided, name, None, shape)
         if placed is not None:
@@ -93,6 +109,10 @@ def _plan_record(plan: AppliedEdits, state: RecordState, line: Record | None, sh
         return
     plan.lines.setdefault(line.source.file, {})[line.source.line] = line.data, placed
     _note_rewrite(plan, state, placed)
+
+
+def _is_dropped(state: RecordState) -> bool:
+    return state.exclusion is not None and state.exclusion.code != HELD_BACK
 
 
 def _note_rewrite(plan: AppliedEdits, state: RecordState, line: Mapping[str, Json]) -> None:

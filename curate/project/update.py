@@ -71,7 +71,7 @@ class Update:
     gone: list[Record] = field(default_factory=list)
     """Records that are in and that the source has no more."""
     returned: list[str] = field(default_factory=list)
-    """Records that were dropped as gone and that the source has again."""
+    """Records that are dropped, and that the source has changed, or has again although they were gone."""
     contested: list[SourceEdit] = field(default_factory=list)
     ours: list[FileEdit] = field(default_factory=list)
     """What the record file says against the source, where no decision says it."""
@@ -287,10 +287,10 @@ def _take(
     None where the line would lose the name that the record is known by, so that it would be another one.
     """
     shape = data.shape
-    if _is_dropped(old, data, update.drop_reason):
-        update.returned.append(old.id)
     id_keys = shape.view.paths.get("id", ())[:1] if shape.view else ()
     changed = [key for key in {**base, **digests} if digests.get(key) != base.get(key) and key not in id_keys]
+    if _is_dropped(old, data, "" if changed else update.drop_reason):
+        update.returned.append(old.id)
     if not changed:
         return old.data
     here = field_digests(old.data)

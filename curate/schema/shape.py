@@ -13,8 +13,20 @@ import jsonschema_rs
 import orjson
 
 from curate.base.console import one_line
-from curate.base.record import CurateError, Finding, Json, Kind, Problem, Record, Source, canonical, normalised
+from curate.base.record import (
+    BOOKKEEPING,
+    CurateError,
+    Finding,
+    Json,
+    Kind,
+    Problem,
+    Record,
+    Source,
+    canonical,
+    normalised,
+)
 from curate.base.resources import shipped
+from curate.jsonl import parts_of
 from curate.schema.schema_set import MAX_DEPTH, SchemaSet, bad_schema, depth_of, read_schema_set
 from curate.schema.view import SINGLE_FIELDS, View, conventional_view, text_of, without_reasoning
 from curate.schema.words import MASK, LimitProblem, problems_of
@@ -252,6 +264,11 @@ def _unfit(path: Path, error: jsonschema_rs.ValidationError) -> CurateError:
     return bad_schema(path, "schema-invalid", f"{one_line(pointer)}: {one_line(error.message)}")
 
 
+_TEXT_FIELDS = frozenset(
+    {"prompt", "completion", "system", "messages", "tools", "text", "chosen", "rejected", "answers"}
+)
+
+
 def _view_of(path: Path, schema: Json) -> View | None:
     declared = schema.get("x-record") if isinstance(schema, dict) else None
     if declared is None:
@@ -265,6 +282,10 @@ def _view_of(path: Path, schema: Json) -> View | None:
         pointers = pointer if name == "prompt" and isinstance(pointer, list) else [pointer]
         if not all(isinstance(p, str) and p.startswith("/") for p in pointers):
             raise bad_schema(path, "x-record", f'{name} must be a JSON pointer such as "/answer"')
+        # What a decision and a frozen test are about is the text of a line, which these keys are no part of.
+        if name in _TEXT_FIELDS and not BOOKKEEPING.isdisjoint(parts_of(p)[0] for p in pointers):
+            hint = f"Give the key another name than {', '.join(sorted(BOOKKEEPING))}."
+            raise bad_schema(path, "x-record", f"{name} is in a key that says something about a record", hint)
     if not declared.keys() & {"messages", "text", "completion", "chosen", "answers"}:
         raise bad_schema(path, "x-record", "names none of messages, completion, text, chosen and answers")
     return View(declared)

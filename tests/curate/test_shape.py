@@ -201,6 +201,9 @@ REFUSED = [
     ({"x-record": {"promt": "/a", "completion": "/b"}}, "x-record"),
     ({"x-record": {"prompt": "/a"}}, "x-record"),
     ({"x-record": []}, "x-record"),
+    # No decision and no frozen test would notice another answer.
+    ({"x-record": {"prompt": "/a", "completion": "/labels"}}, "x-record"),
+    ({"x-record": {"prompt": ["/a", "/meta/b"], "completion": "/c"}}, "x-record"),
 ]
 
 

@@ -267,6 +267,8 @@ def test_gone_records_stay_or_are_dropped_and_their_return_is_told(workspace: Pa
         ("r4", "r5"), "gone from faq.jsonl"
     )
     assert "in the file again, and still dropped: 1 record (r5)" in update(workspace, [*ROWS[:4], ROWS[5]])
+    changed = {**ROWS[5], "category": "other"}
+    assert "changed or in the file again, and still dropped: 1 record (r5)" in update(workspace, [*ROWS[:4], changed])
     with open_project(workspace, "importer") as project:
         undone = project.undo()
         assert undone is not None

@@ -117,6 +117,19 @@ def test_applied_edits_stand_in_the_files_and_change_no_record(workspace: Path) 
     assert "nothing to apply" in succeed(curate("apply-edits", workspace))
 
 
+@pytest.mark.parametrize("name", ["", "twin"])
+def test_a_drop_put_into_the_files_meets_no_record_like_it(tmp_path: Path, name: str) -> None:
+    twin = {"instruction": "How hot is tea served here?", "output": "Hot."} | ({"id": name} if name else {})
+    workspace = make_workspace(tmp_path / "w", [twin | {"category": "alpha"}, twin | {"category": "beta"}, ROWS[0]])
+    first, second, _ = records(workspace)
+    succeed(curate("drop", first, workspace, "--reason", "wrong category"))
+    assert first in succeed(curate("apply-edits", workspace))
+    assert [row["category"] for row in records(workspace, "--where", "status:dropped").values()] == ["alpha"]
+    succeed(curate("drop", second, workspace, "--reason", "wrong too"))
+    succeed(curate("apply-edits", workspace))
+    assert [row["id"] for row in read_rows(workspace / "data" / "records.jsonl")] == [ROWS[0]["id"]]
+
+
 def test_a_drop_of_a_text_without_an_id_is_not_lost_in_silence(tmp_path: Path) -> None:
     rows = [{key: value for key, value in row.items() if key != "id"} for row in ROWS]
     workspace = make_workspace(tmp_path / "w", rows)
