@@ -55,7 +55,7 @@ def _lines(plan: AppliedEdits, would: str) -> Iterator[str]:
         yield f"{ADDED}: {counted(len(plan.added), 'line')} {would}added"
     if plan.left:
         names = listed(plan.left, spell=lambda name: console.one_line(name, 60))
-        what = f"left in the journal: decisions on {counted(len(plan.left), 'record')} ({names})"
-        yield f"{what}, which are held back or share an id; see `curate validate`"
+        yield f"left in the journal: decisions on {counted(len(plan.left), 'record')} ({names})"
+        yield "what is held back, or shares an id with others, stays there; see `curate validate`"
     if not (plan.lines or plan.added or plan.left):
         yield "nothing to apply"
