@@ -227,13 +227,14 @@ class ProjectData:
 
     def told(self) -> Told:
         """Return what is to be said of decisions: what is wrong with them, and those that apply to nothing."""
-        assert self._states is not None
+        # Only of records that somebody has decided on there is anything: without decisions no file is read for it.
+        if self.decisions.names:
+            assert self._states is not None
         return self.decisions.told()
 
     def num_unread(self) -> int:
         """Return how many lines are left out as no records, or hold a decision that could not be applied."""
-        findings = [*self._line_findings, *self.told().findings]
-        return len({(finding.file, finding.line) for finding in findings if finding.severity == "error"})
+        return len({(finding.file, finding.line) for finding in self.findings() if finding.severity == "error"})
 
     def remarks(self) -> list[str]:
         """Return what a person should know about the journal: damaged lines, and decisions that apply to nothing."""

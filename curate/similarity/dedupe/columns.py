@@ -49,9 +49,9 @@ def columns_of(block: RecordBlock, lines: Indices, offsets: Indices, lengths: In
         **dict(zip(BOUNDS, (bounds - begins[:, None]).T, strict=True)),
         **dict(zip(KEYS, np.concatenate(block.keys, axis=1).T, strict=True)),
     }
-    ends = zip(begins.tolist(), bounds[:, -1].tolist(), strict=True)
-    words = pl.Series([tokens[begin:end] for begin, end in ends], dtype=SCHEMA["tokens"]).cast(SCHEMA["tokens"])
-    return pl.DataFrame({**texts, **numbers, "tokens": words}, schema=SCHEMA)
+    # Cut out of one list: to make a list of each record takes seven times as long.
+    words = pl.lit(pl.Series([pl.Series(tokens)])).list.slice(pl.lit(pl.Series(begins)), pl.col(BOUNDS[-1]))
+    return pl.DataFrame({**texts, **numbers}, schema_overrides=SCHEMA).with_columns(tokens=words)
 
 
 def flat(frame: pl.DataFrame) -> Hashes:

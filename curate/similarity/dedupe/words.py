@@ -48,6 +48,9 @@ _KINDS = np.full(256, _SIGN, np.uint8)
 _KINDS[list(_EDGES)] = _EDGE
 _KINDS[48:58] = _DIGIT
 _KINDS[65:91] = _KINDS[97:123] = _LETTER
+# What each byte of an edge leaves of `MARKS`, before a word and behind it.
+_BEFORE, _BEHIND = np.zeros((2, 256), np.uint64)
+_BEFORE[[34, 39]], _BEHIND[[34, 39]], _BEHIND[44] = QUOTED, 2 * QUOTED, COMMA
 
 
 def storable(texts: Sequence[str]) -> list[str]:
@@ -127,24 +130,25 @@ def hash_words(units: Units, starts: Indices, sizes: Indices) -> Hashes:
 def _trimmed(units: Units, starts: Indices, ends: Indices) -> tuple[Indices, Indices, Hashes]:
     """Return the words without the punctuation at their edges, and what that was of `MARKS`; those of which nothing is
     left are left out."""
-    is_edge = _KINDS == _EDGE
-    first, last, starts, ends = starts, ends, starts.copy(), ends.copy()
+    is_edge, marks = _KINDS == _EDGE, np.zeros(len(starts), np.uint64)
+    starts, ends, last = starts.copy(), ends.copy(), ends
     rows = np.flatnonzero(is_edge[units[starts]])
     while len(rows):
+        marks[rows] |= _BEFORE[units[starts[rows]]]
         starts[rows] += 1
         rows = rows[starts[rows] < ends[rows]]
         rows = rows[is_edge[units[starts[rows]]]]
     is_word = starts < ends
-    first, last, starts, ends = first[is_word], last[is_word], starts[is_word], ends[is_word]
+    starts, ends, last, marks = starts[is_word], ends[is_word], last[is_word], marks[is_word]
     rows = np.flatnonzero(is_edge[units[ends - 1]])
     while len(rows):
         # It ends at the latest at the first byte, which is no edge.
         ends[rows] -= 1
+        marks[rows] |= _BEHIND[units[ends[rows]]]
         rows = rows[is_edge[units[ends[rows] - 1]]]
-    quotes, commas = (np.append(0, np.cumsum(is_mark)) for is_mark in ((units == 34) | (units == 39), units == 44))
-    is_inner = (commas[last] > commas[ends]) & (np.append(units, np.uint8(10))[last] == 32)
-    is_before, is_behind = quotes[starts] > quotes[first], quotes[last] > quotes[ends]
-    marks = is_before * np.uint64(QUOTED) | is_behind * np.uint64(2 * QUOTED) | is_inner * np.uint64(COMMA)
+    # A comma at the end of a text or a line is nothing within it.
+    has_comma = np.flatnonzero(marks & np.uint64(COMMA))
+    marks[has_comma[np.append(units, np.uint8(10))[last[has_comma]] != 32]] &= ~np.uint64(COMMA)
     return starts, ends, marks
 
 
@@ -158,4 +162,5 @@ def _kinds_of(units: Units, starts: Indices, ends: Indices) -> Hashes:
     is_number = (first < ends) & (_KINDS[padded[first]] == _DIGIT)
     lead = units[starts]
     is_character = (lead >= 0xE0) & (ends - starts == np.where(lead < 0xF0, 3, 4))
-    return np.where(is_number, np.uint64(NUMBER), np.where(is_character, np.uint64(CHARACTER), np.uint64(0)))
+    kinds: Hashes = is_number * np.uint64(NUMBER) | is_character * np.uint64(CHARACTER)
+    return kinds
