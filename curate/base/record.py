@@ -176,23 +176,7 @@ class Record:
         return replace(self, split=split)
 
 
-class Example(NamedTuple):
-    """What a dataset says of a record, for many that are written and forgotten: a fifth of the time of a `Record`."""
-
-    id: str
-    kind: Kind
-    source: Source
-    data: Mapping[str, Json]
-    messages: tuple[Mapping[str, Json], ...]
-    tools: tuple[Mapping[str, Json], ...]
-    text: str
-    answers: tuple[RatedAnswer, ...]
-    category: str
-    meta: Mapping[str, Json]
-    weight: float
-
-
-def source_of(record: Record | Example) -> str:
+def source_of(record: Record) -> str:
     """Return where a record comes from: ``meta.source`` where it names one, else the file it was read from."""
     source = record.meta.get("source")
     return source if isinstance(source, str) and source else record.source.file

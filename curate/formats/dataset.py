@@ -20,7 +20,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curate.base.file_guard import MOST_DOCUMENT, FileGuardError, hint_of, open_file, read_file
-from curate.base.record import SPLITS, UNCATEGORISED, CurateError, Example, Json, Record, Split, trace_of
+from curate.base.record import SPLITS, UNCATEGORISED, CurateError, Json, Record, Split, trace_of
 from curate.base.storage import AtomicFile, make_folder, publish_folder, write_atomic
 from curate.formats.row_file import Row, RowFile
 
@@ -212,7 +212,7 @@ class Export:
         return f"<dataset {str(self.path)!r}: {counts}{'' if self.is_new else '; nothing has changed'}>"
 
 
-def row_of(record: Record | Example, cluster: str, file: str, license_: str = "") -> Row:
+def row_of(record: Record, cluster: str, file: str, license_: str = "") -> Row:
     """Return the line of a dataset for ``record``: always the same keys, with explicit nulls.
 
     ``license_`` is that of the data set; a record's own, in ``meta.license``, wins.

@@ -23,8 +23,9 @@ from curate.base.storage import write_atomic
 from curate.base.tables import counted, listed
 from curate.formats.dataset import frozen_digest
 from curate.project.data import GOLDEN, ProjectData
-from curate.project.held_out import frozen_mark, note_frozen, said_digest
+from curate.project.held_out import frozen_mark, note_frozen
 from curate.schema.settings import SplitSettings
+from curate.schema.shape import said_digest
 from curate.similarity.split import Drift, SplitAssignment, SplitRow, split
 
 FILE_NAME = GOLDEN
@@ -128,7 +129,7 @@ def freeze(root: Path, records: Iterable[Record], pins: Mapping[str, Split], by:
         )
         raise _refused(message, "Records never change their split. List them too, or drop them first.")
     listed_ones = {name: digests[name] for name in names}
-    texts = {said_digest(record): record.id for record in some}
+    texts = {said_digest(record.messages, record.text): record.id for record in some}
     return _written(root, listed_ones, before, _turn("freeze", by, reason, names), texts)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +15,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from curate.base.file_guard import MOST_STATE, inside, open_file, read_file
-from curate.base.record import CurateError, Example, Json, Record, Split, canonical, normalised
+from curate.base.record import CurateError, Split
 from curate.base.storage import write_atomic
 
 if TYPE_CHECKING:
@@ -53,25 +52,10 @@ class HeldOut(BaseModel):
         by_id = self.by_id()
         held = dict(pins)
         if by_text:
-            for name, digest in zip(records.ids, map(said_digest, records.examples()), strict=True):
+            for name, digest in zip(records.ids, records.said, strict=True):
                 split = by_text.get(digest) or pins.get(name) or by_id.get(name)
                 held |= {name: split} if split else {}
         return held
-
-
-def said_digest(record: Record | Example) -> str:
-    """Return the digest of what a record asks and answers, 32 hex digits; of its raw text where it asks nothing.
-
-    What differs in case, width, blanks, the stop at its end or the system text says the same.
-    """
-    turns = [turn for turn in record.messages if turn.get("role") != "system"]
-    said = [f"{turn.get('role')}: {_plain(turn.get('content'))}" for turn in turns] or [_plain(record.text)]
-    # No plain text has a line end.
-    return blake2b("\n".join(said).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _plain(content: Json) -> str:
-    return normalised(content if isinstance(content, str) else canonical(content).decode()).rstrip(".?! ")
 
 
 def read_held_out(root: Path) -> HeldOut:

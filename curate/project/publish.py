@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import repeat
 from pathlib import Path
 
 from curate.base.console import one_line
@@ -17,7 +18,6 @@ from curate.base.record import (
     SPLITS,
     UNCATEGORISED,
     CurateError,
-    Example,
     Exit,
     Finding,
     Json,
@@ -33,7 +33,7 @@ from curate.formats.dataset import Export, row_of, write_dataset
 from curate.formats.row_file import Row, RowSpool
 from curate.project.approval import UNAPPROVED
 from curate.project.data import DATASETS, ProjectData
-from curate.project.held_out import note_held_out, said_digest
+from curate.project.held_out import note_held_out
 from curate.project.plan import ExportPlan, plan
 from curate.project.privacy import PrivacyCheck, is_looked_for, is_private_code
 from curate.project.proposals import proposals_in
@@ -161,9 +161,8 @@ def export_dataset(
     datasets = into or inside(data.root, data.root / DATASETS)
     export = write_planned(data, planned, verdict, datasets)
     if not into:
-        held_out = {split: records.examples() for split, records in planned.by_split.items() if split != "train"}
-        rows = ((split, one.id, said_digest(one)) for split, some in held_out.items() for one in some)
-        note_held_out(data.root, rows)
+        held_out = [(split, records) for split, records in planned.by_split.items() if split != "train"]
+        note_held_out(data.root, (row for split, some in held_out for row in zip(repeat(split), some.ids, some.said)))
     return export, planned
 
 
@@ -209,13 +208,12 @@ def rows_with_lines(data: ProjectData, planned: ExportPlan, folder: Path) -> dic
     return spools
 
 
-def _rows(data: ProjectData, planned: ExportPlan) -> Iterator[tuple[Split, Row, Record | Example]]:
+def _rows(data: ProjectData, planned: ExportPlan) -> Iterator[tuple[Split, Row, Record]]:
     splits, units, license_ = planned.assignment.splits, planned.assignment.units, data.settings.about.license
     slices = data.settings.eval.slices
-    # Only whole records have labels and lengths.
-    for record in planned.records if slices else planned.records.examples():
+    for record in planned.records:
         row = row_of(record, units[record.id], record.source.file, license_)
-        if isinstance(record, Record) and slices:
+        if slices:
             row["slices"] = {name: slice_values(record, name) for name in slices}
         yield splits[record.id], row, record
 

@@ -11,9 +11,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from curate.base.hashing import Indices
-from curate.base.record import Example, Record, Source, Split, estimated_tokens
+from curate.base.record import Record, Source, Split, estimated_tokens
 from curate.checks.runner.table import RecordTable
 from curate.project.fold import RecordState
+from curate.schema.shape import said_digest
 from curate.schema.view import LineTexts
 from curate.similarity.dedupe.blocks import Keys
 from curate.similarity.dedupe.corpus import Corpus, gather
@@ -59,22 +60,6 @@ class Records(Sequence[Record]):
     def __iter__(self) -> Iterator[Record]:
         for low in range(0, len(self), _AT_ONCE):
             yield from self.read(range(low, min(low + _AT_ONCE, len(self))))
-
-    def examples(self) -> Iterator[Record | Example]:
-        """Yield what a dataset says of each.
-
-        Raises:
-            CurateError: E974 when a file has changed since.
-        """
-        for low in range(0, len(self), _AT_ONCE):
-            rows = self._rows[low : low + _AT_ONCE]
-            lines = self._lines.examples(rows[rows >= 0]) if (rows >= 0).any() else []
-            rest = iter(lines)
-            yield from (
-                lines
-                if len(lines) == len(rows)
-                else (next(rest) if row >= 0 else self._own[-1 - row] for row in rows.tolist())
-            )
 
     @property
     def _lines(self) -> RecordTable:
@@ -126,7 +111,18 @@ class Records(Sequence[Record]):
             ids, lines = pl.Series("id", table.ids, pl.String), pl.Series("line", table.lines, pl.Int64)
             columns = [ids, table.categories.alias("category"), table.splits.alias("split"), files, lines]
             frame = pl.concat([frame, pl.DataFrame(columns)])
-        return frame[np.where(self._rows < 0, -1 - self._rows, self._rows + len(self._own))]
+        return frame[self._places]
+
+    @property
+    def _places(self) -> Indices:
+        """The place of each among those held here and the rows of the table behind them."""
+        return np.where(self._rows < 0, -1 - self._rows, self._rows + len(self._own))
+
+    @property
+    def said(self) -> list[str]:
+        """The digest of what each asks and answers, see `said_digest`."""
+        said = pl.Series([said_digest(record.messages, record.text) for record in self._own], dtype=pl.String)
+        return (said if self._table is None else said.append(self._table.said)).gather(self._places).to_list()
 
     @property
     def ids(self) -> list[str]:

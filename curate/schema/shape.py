@@ -381,6 +381,21 @@ def digests_of(record: Record) -> tuple[bytes, bytes]:
     return question, digest.digest()
 
 
+def said_digest(messages: Iterable[Mapping[str, Json]], text: str) -> str:
+    """Return the digest of what a record asks and answers, 32 hex digits; of its raw text where it asks nothing.
+
+    What differs in case, width, blanks, the stop at its end or the system text says the same.
+    """
+    turns = [turn for turn in messages if turn.get("role") != "system"]
+    said = [f"{turn.get('role')}: {_plain(turn.get('content'))}" for turn in turns] or [_plain(text)]
+    # No plain text has a line end.
+    return blake2b("\n".join(said).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _plain(content: Json) -> str:
+    return normalised(content if isinstance(content, str) else canonical(content).decode()).rstrip(".?! ")
+
+
 def _structure_of(turn: Mapping[str, Json]) -> str:
     """Return all of a turn but its text: role, calls, names, and parts that are no text."""
     rest = dict(turn)

@@ -17,6 +17,7 @@ from curate.checks.runner.parallel import default_jobs, num_bytes, tasks_of
 from curate.checks.runner.pool import shared_out
 from curate.jsonl import Reader, Span
 from curate.schema import Shape
+from curate.schema.shape import said_digest
 from curate.similarity.dedupe.blocks import read_block
 from curate.similarity.dedupe.columns import SCHEMA, columns_of
 
@@ -52,7 +53,8 @@ def read_parts(
             records.append(value)
             places.append((line[0], line[1], len(line[2])))
         if records:
-            frames.append(columns_of(read_block(shape.view, records), *np.array(places, np.int64).T))
+            said = [said_digest(content.messages, content.text) for content in map(shape.view.content, records)]
+            frames.append(columns_of(read_block(shape.view, records), said, *np.array(places, np.int64).T))
         if values is not None:
             values += records
     about = FileSummary(reader.num_lines, is_clean and not reader.num_crlf)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -22,7 +22,7 @@ from orjson import JSONDecodeError, loads
 from curate.base.console import one_line
 from curate.base.file_guard import FileGuardError, files_changed, open_descriptor, stamp_of
 from curate.base.hashing import Hashes, Indices
-from curate.base.record import CurateError, Example, Finding, Json, Line, Record, Source
+from curate.base.record import CurateError, Finding, Json, Line, Record, Source
 from curate.checks.runner.column_cache import CacheDamageError, ColumnCache, FileColumns
 from curate.checks.runner.examine import BLOCKS_FROM, violations
 from curate.checks.runner.names import UniqueNames
@@ -31,7 +31,7 @@ from curate.checks.runner.parts import LineValues, Progress, file_name, read_all
 from curate.jsonl import Entry, JsonFault, Reader, crlf_finding, strict_loads
 from curate.schema import Shape
 from curate.schema.view import LineTexts
-from curate.similarity.dedupe.blocks import every, plain_pairs
+from curate.similarity.dedupe.blocks import plain_pairs
 from curate.similarity.dedupe.columns import BOUNDS, KEYS, SCHEMA, flat
 from curate.similarity.dedupe.shingles import ends_of
 
@@ -65,7 +65,8 @@ class RecordTable:
         ids = frame["id"].to_list()
         self.ids: list[str] = ids if frame["id"].n_unique() == len(ids) else list(map(UniqueNames().name, ids))
         """Told apart as `UniqueNames` does."""
-        self.categories, self.splits, self.sources = (frame[name] for name in ("category", "split", "source"))
+        names = "category", "split", "source", "said"
+        self.categories, self.splits, self.sources, self.said = map(frame.get_column, names)
         self.files: Indices = np.repeat(np.arange(len(files)), [len(of_file.frame) for _, of_file in files])
         self.lines, self.offsets, self.lengths, self.num_chars, self.num_bytes = (
             frame[name].to_numpy() for name in ("line", "offset", "length", "num_chars", "num_bytes")
@@ -221,35 +222,6 @@ class RecordTable:
             record = read(value, Source(names[file], line))
             records.append(record if record.id == ids[row] else replace(record, id=ids[row]))
         return records
-
-    def examples(self, rows: Indices) -> list[Example]:
-        """Return what a dataset says of the records in the lines of ``rows``, in that order.
-
-        Raises:
-            CurateError: as `record`.
-        """
-        view, values, names, ids = self.shape.view, self.values(rows), self.file_names, self.ids
-        assert view is not None, "its lines are records"
-        contents: Iterable[Iterable[Any]]
-        if pairs := plain_pairs(view, values):
-            turns = [
-                ({"role": "user", "content": prompt}, {"role": "assistant", "content": completion})
-                for prompt, completion in zip(*pairs, strict=True)
-            ]
-            contents = turns, repeat(()), repeat(""), repeat(())
-        else:
-            contents = zip(*map(view.content, values), strict=True)
-        columns: tuple[Iterable[Any], ...] = (
-            [ids[row] for row in rows.tolist()],
-            repeat(view.kind),
-            map(Source, [names[file] for file in self.files[rows].tolist()], self.lines[rows].tolist()),
-            values,
-            *contents,
-            self.categories.gather(rows).to_list(),
-            [meta or {} for meta in every(view, values, "meta")],
-            [1.0 if weight is None else weight for weight in every(view, values, "weight")],
-        )
-        return list(map(Example._make, zip(*columns, strict=False)))
 
     def texts(self, rows: Sequence[int] | Indices, lines: Sequence[bytes] | None = None) -> list[LineTexts]:
         """Return what the ``lines`` of ``rows`` say, which are read unless they are given; no records are made of them.

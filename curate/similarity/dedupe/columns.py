@@ -11,13 +11,13 @@ from curate.base.hashing import Hashes, Indices
 from curate.similarity.dedupe.blocks import RecordBlock
 
 # Raised whenever the same lines would give other columns.
-VERSION = 12
+VERSION = 13
 KEYS = [f"key{number}" for number in range(10)]
 """As `Keys` has them, one beside the other."""
 BOUNDS = [f"bound{number}" for number in range(6)]
 """Where the tokens of each part are, counted from the first one of the record, see `Corpus`; the last one is their
 number."""
-_TEXTS = ("id", "category", "split", "source", "labels")
+_TEXTS = ("id", "category", "split", "source", "said", "labels")
 _NUMBERS = ("line", "offset", "length", "num_chars", "num_bytes", *BOUNDS)
 SCHEMA = pl.Schema(
     {
@@ -29,8 +29,11 @@ SCHEMA = pl.Schema(
 )
 
 
-def columns_of(block: RecordBlock, lines: Indices, offsets: Indices, lengths: Indices) -> pl.DataFrame:
-    """Return the columns of `SCHEMA` of records that stand in ``lines`` of a file, at ``offsets``."""
+def columns_of(block: RecordBlock, said: list[str], lines: Indices, offsets: Indices, lengths: Indices) -> pl.DataFrame:
+    """Return the columns of `SCHEMA` of records that stand in ``lines`` of a file, at ``offsets``.
+
+    ``said`` has the digest of what each asks and answers.
+    """
     tokens, bounds = block.tokens
     begins = bounds[:, 0]
     texts = {
@@ -38,6 +41,7 @@ def columns_of(block: RecordBlock, lines: Indices, offsets: Indices, lengths: In
         "category": block.categories,
         "split": block.splits,
         "source": block.sources,
+        "said": said,
         "labels": [orjson.dumps(labels).decode() if labels else None for labels in block.labels],
     }
     numbers = {
