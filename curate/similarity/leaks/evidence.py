@@ -132,20 +132,21 @@ def evidence_of(corpus: SearchedRecords, pool: Sequence[int], exam: Exam, n: int
     bounds = corpus.corpus.bounds[rows[:num_exam]]
     words = corpus.words(Spans(corpus.corpus.tokens, bounds[:, 1:4].ravel(), bounds[:, 2:5].ravel()))
     runs = passages(words, n)
-    index = HashIndex(distinct(runs.hashes))
+    known, own = np.unique(runs.hashes, return_inverse=True)
+    index = HashIndex(known)
     counts, numbers, owners = prompts_with(corpus, rows, index, n, max_prompts)
     is_template = counts > max_prompts
-    is_free = _is_free(words, runs, is_template[np.searchsorted(index.known, runs.hashes)], n)
+    is_free = _is_free(words, runs, is_template[own], n)
     is_found = ~is_template[numbers] & (owners >= num_exam)
     pairs = _most_shared(
-        np.searchsorted(index.known, runs.hashes[is_free]),
+        own[is_free],
         (runs.owners // 3)[is_free],
         numbers[is_found],
         owners[is_found] - num_exam,
         exam.num_pool,
     )
     equal, common = _equal(corpus, rows, num_exam, max_prompts)
-    return Evidence(sorted({*pairs, *equal}), index.known[is_template], common)
+    return Evidence(sorted({*pairs, *equal}), known[is_template], common)
 
 
 def prompts_with(
@@ -194,8 +195,8 @@ def _most_shared(
     """Return the pairs of an exam record, of ``records`` by run, and a pool record that share the most runs, at most 8
     for each exam record."""
     order = np.lexsort((ranks, numbers))
-    numbers, ranks = numbers[order], ranks[order]
-    low, high = (np.searchsorted(numbers, runs, side) for side in ("left", "right"))
+    ranks, ends = ranks[order], ends_of(np.bincount(numbers, minlength=int(runs.max(initial=0)) + 1))
+    low, high = ends[runs], ends[runs + 1]
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
     for some in blocks_of(high - low):
         sizes = (high - low)[some]
