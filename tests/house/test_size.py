@@ -39,7 +39,7 @@ CEILINGS = {
     "curate/scale": Size(3_307, 2_202, 0),
     "curate/schema": Size(25_295, 17_656, 0),
     "curate/sessions": Size(82_920, 56_619, 0),
-    "curate/similarity": Size(27_564, 18_433, 0),
+    "curate/similarity": Size(27_561, 18_430, 0),
     "curate/tui": Size(108_130, 73_544, 338),
     "train": Size(147, 89, 0),
     "train/base": Size(5_606, 4_008, 0),

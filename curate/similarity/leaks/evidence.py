@@ -196,10 +196,10 @@ def _most_shared(
     for each exam record."""
     order = np.lexsort((ranks, numbers))
     ranks, ends = ranks[order], ends_of(np.bincount(numbers, minlength=int(runs.max(initial=0)) + 1))
-    low, high = ends[runs], ends[runs + 1]
+    low, num_shared = ends[runs], np.diff(ends)[runs]
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
-    for some in blocks_of(high - low):
-        sizes = (high - low)[some]
+    for some in blocks_of(num_shared):
+        sizes = num_shared[some]
         others = ranks[ranges(low[some], sizes)]
         parts.append(np.unique(np.repeat(records[some], sizes) * num_pool + others, return_counts=True))
     keys, places = np.unique(np.concatenate([keys for keys, _ in parts]), return_inverse=True)
