@@ -216,18 +216,22 @@ class Validation:
         self, findings: Iterable[tuple[Finding, DatasetProblem | None]]
     ) -> Iterator[tuple[Finding, DatasetProblem | None]]:
         """Call files as they are called in a validation: by the paths that they are opened with."""
-        files = {file: spelled(str(path)) for file, path in self._own_files.items()}
-        if root := self.plan.root:
-            inner = [path for path in self.files if path.is_relative_to(root)]
-            files |= {spelled(str(path.relative_to(root))): spelled(str(path)) for path in inner}
         for finding, location in findings:
-            opened = None
+            files, opened = self._opened_names, None
             if location:
                 other, line = location.other
                 opened = location._replace(
                     file=files.get(location.file, location.file), other=(files.get(other, other), line)
                 )
             yield replace(finding, file=files.get(finding.file, finding.file)), opened
+
+    @cached_property
+    def _opened_names(self) -> dict[str, str]:
+        files = {file: spelled(str(path)) for file, path in self._own_files.items()}
+        if root := self.plan.root:
+            inner = [path for path in self.files if path.is_relative_to(root)]
+            files |= {spelled(str(path.relative_to(root))): spelled(str(path)) for path in inner}
+        return files
 
     def _renamed(self, findings: Iterable[Finding]) -> list[Finding]:
         return [finding for finding, _ in self._opened((finding, None) for finding in findings)]

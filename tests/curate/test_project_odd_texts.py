@@ -258,6 +258,7 @@ def test_an_emptied_journal_folder_is_noticed(root):
 
 def test_the_caches_may_be_deleted_at_any_time(root, monkeypatch):
     monkeypatch.setattr("curate.project.data.BLOCKS_FROM", 0)
+    monkeypatch.setattr("curate.checks.runner.column_cache.SETTLED", 0)
     with opened(root) as project:
         assert list((root / ".curate/cache").glob("*.parquet"))
         shutil.rmtree(root / ".curate")

@@ -197,9 +197,9 @@ def run_with_answers(make_workspace, make_report):
         {"id": name, "split": "validation", "category": "billing", "nll_base": 2.0, "nll_tuned": 1.0, "score_base": 1.0,
          "score_tuned": 0.25 * number, "verdict": "broken", "completion_tuned": f"wrong answer {number}",
          "digest": digests[name]}
-        for number, name in enumerate([*wrong, made.rows["test"][0]["id"]])
+        for number, name in enumerate([*wrong, next(iter(made.rows["test"]))["id"]])
     ]  # fmt: skip
-    rows.append(rows[0] | {"id": made.rows["train"][0]["id"], "split": "train"})
+    rows.append(rows[0] | {"id": next(iter(made.rows["train"]))["id"], "split": "train"})
     del rows[-1]["completion_tuned"]
     feedback = folder / "feedback.jsonl"
     feedback.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -208,7 +208,7 @@ def run_with_answers(make_workspace, make_report):
         row = {"id": wrong[0], "split": "validation", "category": "billing", "cluster": "c", "reference": "x",
                "metric": "exact", "base": side, "tuned": side}  # fmt: skip
         file.write(json.dumps(row) + "\n")
-    return workspace, wrong, made.rows["test"][0]["id"]
+    return workspace, wrong, next(iter(made.rows["test"]))["id"]
 
 
 @pytest.mark.ci
