@@ -220,12 +220,14 @@ async def browser(url, folder):
     port = free_port()
     process = await asyncio.create_subprocess_exec(
         CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
         f"--user-data-dir={folder}", f"--remote-debugging-port={port}", "--window-size=1000,700", url,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
         async with ClientSession() as session:
-            for _ in range(300):
+            # The first start on a machine reads hundreds of megabytes.
+            for _ in range(1200):
                 with contextlib.suppress(OSError):
                     async with session.get(f"http://127.0.0.1:{port}/json") as answer:
                         pages = [one for one in await answer.json() if one["type"] == "page"]

@@ -261,7 +261,6 @@ class _Server:
         # The path of a socket has a hundred bytes at most, and a folder of TMPDIR may have more.
         self._folder = tempfile.TemporaryDirectory(prefix="gguf-", dir="/tmp", ignore_cleanup_errors=True)
         self._path, self._socket = path, Path(self._folder.name) / "a.sock"
-        self._errors = self._socket.with_name("errors")
         # A new connection each time: llama.cpp closes one after a hundred requests without saying so.
         transport = httpx2.HTTPTransport(
             uds=str(self._socket), limits=httpx2.Limits(max_keepalive_connections=0), trust_env=False
@@ -271,7 +270,6 @@ class _Server:
         self._seconds = _START_TIMEOUT + path.stat().st_size / _LOAD_BYTES_PER_SECOND
         settings = {
             "path": str(path.resolve()), "context_length": context_length, "socket": str(self._socket),
-            "errors": str(self._errors),
             # A small file loses by sharing its work.
             "threads": threads or (1 if path.stat().st_size < SMALL_MODEL else free_cores()),
         }  # fmt: skip
@@ -336,9 +334,10 @@ class _Server:
         if self._worker.is_running or self._worker.ask("ready") is not None:
             return
         complaint = f"its process ended, or it took over {self._seconds:,.0f} s"
+        errors = self._socket.with_name("errors")
         with suppress(OSError):
             # The first line says what is wrong; it begins with a time.
-            for line in read_file(self._errors, most=MOST_STATE).decode("utf-8", "replace").strip().splitlines()[:1]:
+            for line in read_file(errors, most=MOST_STATE).decode("utf-8", "replace").strip().splitlines()[:1]:
                 complaint = console.visible(line[:1000].split(" E ", 1)[-1])
         self.close()
         raise EngineError(self._path, complaint)

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ import xllamacpp
 def main() -> None:
     """Read the settings, a line of JSON; answer it and each further line with {} once the file can be asked."""
     settings: dict[str, Any] = json.loads(sys.stdin.readline())
-    socket_path, errors = Path(settings["socket"]), Path(settings["errors"])
+    socket_path = Path(settings["socket"])
+    errors = socket_path.with_name("errors")
     os.dup2(os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), sys.stderr.fileno())
     # That of a process that was killed.
     socket_path.unlink(missing_ok=True)
@@ -31,16 +33,18 @@ def main() -> None:
         # It holds the lock of the interpreter while it loads, and starts its threads on its own.
         server = xllamacpp.Server(_parameters(settings))
     except RuntimeError:
-        # What is wrong stands on standard error already.
+        # A thread of the library writes what is wrong to standard error, piece by piece, and nobody can wait for it.
+        for _ in range(500):
+            if errors.read_bytes().endswith(b"\n"):
+                break
+            time.sleep(0.01)
         os._exit(1)
-    is_heard = True
-    while is_heard:
-        sys.stdout.write("{}\n")
-        sys.stdout.flush()
-        is_heard = bool(sys.stdin.readline())
+    print("{}", flush=True)  # noqa: T201  the answer
+    for _ in sys.stdin:
+        print("{}", flush=True)  # noqa: T201  the answer
     shutil.rmtree(socket_path.parent, ignore_errors=True)
     # Not by the destructor of ``server``, which waits for an answer that is being written.
-    os._exit(int(server is None))
+    os._exit(server is None)
 
 
 def _parameters(settings: dict[str, Any]) -> Any:
