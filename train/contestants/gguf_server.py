@@ -35,7 +35,7 @@ def main() -> None:
     except RuntimeError:
         # A thread of the library writes what is wrong to standard error, piece by piece, and nobody can wait for it.
         for _ in range(500):
-            if errors.read_bytes().endswith(b"\n"):
+            if b"\n" in errors.read_bytes():
                 break
             time.sleep(0.01)
         os._exit(1)
