@@ -89,6 +89,11 @@ def test_offered_values_and_fixed_places() -> None:
     assert not form.is_changed
 
 
+def test_both_answers_of_a_preference_are_texts_of_many_lines() -> None:
+    form = Form(load_shape("preference"), {"prompt": "Hi", "chosen": "Hello.", "rejected": "No."})
+    assert {field.kind for field in form.root.fields if field.name in ("chosen", "rejected")} == {"text"}
+
+
 def test_numbers_keep_how_they_were_written(tmp_path: Path) -> None:
     line = {"a": 1, "b": 1.0, "c": 2**63 - 1, "d": 1e22, "e": -0.0}
     form = form_of(tmp_path, obj(**{name: {"type": "number"} for name in line}), line)

@@ -17,6 +17,7 @@ from curate.schema.rules import ValueRules, is_same, rules_at, rules_of
 NOTHING: Json = object()
 # Characters from which a text gets an area of its own.
 _LONG = 120
+_PROSE = ("system", "completion", "text", "chosen", "rejected")
 _MOST_PLACEHOLDER = 200
 # Levels that a new value is filled in; a recursive schema could ask for more without end.
 _DEEPEST = 8
@@ -110,7 +111,7 @@ class FieldReader:
         self._around = {path[:end] for path in paths.values() for end in range(len(path))}
         self._short = {paths[name] for name in ("id", "category", "split") if name in paths}
         prompts = map(tuple, shape.view.prompt if shape.view else ())
-        self._long = {*prompts, *(paths[name] for name in ("system", "completion", "text") if name in paths)}
+        self._long = {*prompts, *(paths[name] for name in _PROSE if name in paths)}
 
     def root(self, value: Json) -> Field:
         """Return the field of the whole line."""
