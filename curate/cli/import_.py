@@ -233,11 +233,18 @@ def with_rows(files: Sequence[Path]) -> list[Path]:
     """Return the files that can hold records, and say of the others why they are passed over.
 
     An export writes an empty file for an empty split, and dropped.jsonl; `v1/*.jsonl` names them as well. A file that
-    is named alone is left to its reader.
+    is named alone is left to its reader. A folder stands for the files in it.
     """
     from curate.formats.import_plan import is_list_of_dropped
+    from curate.formats.importers import spread
 
-    readable = []
+    named, readable = [], []
+    for path in files:
+        inside, others = spread(path) if path.is_dir() else ([path], [])
+        named += inside or [path]
+        for other in others:
+            console.talk(f"{console.one_line(str(other))}: passed over, no rows of data")
+    files = named
     for path in files:
         is_empty = path.is_file() and not path.stat().st_size
         if len(files) > 1 and (is_empty or is_list_of_dropped(path)):

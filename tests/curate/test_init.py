@@ -337,3 +337,15 @@ def test_a_link_in_the_place_where_it_grows_is_refused(tmp_path: Path) -> None:
 def write_rows(folder: Path) -> Path:
     (path := folder / "a.jsonl").write_text('{"instruction": "Say hi.", "output": "Hi."}\n', encoding="utf-8")
     return path
+
+
+def test_a_folder_stands_for_the_files_in_it(tmp_path: Path) -> None:
+    for name, text in (("a", "One"), ("more/b", "Two")):
+        file = tmp_path / f"rows/{name}.jsonl"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"instruction": text, "output": text}) + "\n", encoding="utf-8")
+    (tmp_path / "rows/SOURCE.md").write_text("# Where it is from\n", encoding="utf-8")
+    outcome = CliRunner().invoke(command, [str(tmp_path / "ws"), str(tmp_path / "rows")])
+    assert outcome.exit_code == Exit.OK
+    assert "SOURCE.md: passed over" in outcome.stderr
+    assert sorted(path.name for path in (tmp_path / "ws/data").iterdir()) == ["a.jsonl", "b.jsonl"]

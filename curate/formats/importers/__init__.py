@@ -305,6 +305,20 @@ def container_of(path: Path) -> Container:
     return matching
 
 
+def spread(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files of a folder that hold rows, also in folders within, and those that do not, by name.
+
+    Nothing holds rows where an importer reads the folder as a whole; documents are read so where there is nothing else.
+    """
+    if any(one.fits(folder, b"") for one in containers() if one.name != "documents"):
+        return [], []
+    names = [file.relative_to(folder) for file in sorted(folder.rglob("*")) if file.is_file()]
+    visible = [folder / name for name in names if not any(part.startswith(".") for part in name.parts)]
+    readers = {file: next((one.name for one in containers() if one.fits(file, head_of(file))), "") for file in visible}
+    rows = [file for file, reader in readers.items() if reader not in ("", "documents")]
+    return rows, [file for file in visible if file not in rows] if rows else []
+
+
 def wide_encoding(head: bytes) -> str:
     """Return utf-16 or utf-32 for the first bytes of such a text, else ""."""
     # UTF-32 begins with the mark of UTF-16, so that the longer marks come first.
