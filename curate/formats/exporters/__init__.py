@@ -8,7 +8,6 @@ underscore are shared.
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -23,7 +22,7 @@ import orjson
 from curate.base.file_guard import open_file
 from curate.base.record import TRACES, CurateError, Json, Split
 from curate.base.registry import Registry
-from curate.base.storage import AtomicFile, write_atomic
+from curate.base.storage import AtomicFile
 from curate.base.tables import counted
 from curate.formats.row_file import RowFile
 
@@ -93,13 +92,6 @@ class ExportRun:
             self.num_rows += len(made)
             yield from made
 
-    def write_each(self, name: str, chunks: Callable[[Split], Iterable[bytes]]) -> list[Path]:
-        """Write ``chunks`` of each split to the file ``name``, in which {} is the split, and return the files."""
-        paths = {split: self.folder / name.format(split) for split in self.rows_by_split}
-        for split, path in paths.items():
-            write_atomic(path, chunks(split))
-        return list(paths.values())
-
     def _count_losses(self, row: ExportRow) -> None:
         keeps = self.form.keeps
         if keeps is not None:
@@ -151,27 +143,27 @@ class ExportResult:
 
 def write_lines(export: ExportRun) -> list[Path]:
     """Write a file of JSON lines for each split, and raw text to one of its own below text/."""
-    return write_files(export, ("{}.jsonl", "text/{}.jsonl"), lambda line, _is_first: orjson.dumps(line) + b"\n")
+    return write_files(export, ("{}.jsonl", "text/{}.jsonl"), lambda line: orjson.dumps(line) + b"\n")
 
 
 def write_files(
-    export: ExportRun, names: tuple[str, str], spell: Callable[[Line, bool], bytes], end: bytes = b""
-) -> list[Path]:
+    export: ExportRun, names: tuple[str, str], spell: Callable[[Line], bytes],
+    begin: bytes = b"", joint: bytes = b"", end: bytes = b"",
+) -> list[Path]:  # fmt: skip
     """Write the lines of each split to the first of ``names``, in which {} is the split, and raw text to the second.
 
-    One file cannot hold rows of two types. ``spell`` is given a line, and whether it is the first of its file. Without
-    an ``end`` there is a first file of each split also where it is empty.
+    One file cannot hold rows of two types. A file has ``begin``, its lines with a ``joint`` between two, and ``end``.
+    Without an ``end`` there is a first file of each split also where it is empty.
     """
     paths: list[Path] = []
     for split in export.rows_by_split:
         first, texts = (export.folder / name.format(split) for name in names)
-        with closing(_OpenFiles()) as files:
+        with closing(_OpenFiles(begin)) as files:
             if not end:
                 files.at(first)
             for line in export.lines(split):
                 path = texts if line.keys() == {"text"} else first
-                is_first = path not in files
-                files.at(path).write(spell(line, is_first))
+                files.at(path, joint).write(spell(line))
             for file in files.values():
                 file.write(end)
                 file.commit()
@@ -180,13 +172,17 @@ def write_files(
 
 
 class _OpenFiles(dict[Path, AtomicFile]):
-    """Files that are being written."""
+    """Files that are being written, each of which starts with ``begin``."""
 
-    def at(self, path: Path) -> AtomicFile:
-        """Return the file at ``path``, which begins where it is not yet open."""
-        if path not in self:
-            self[path] = AtomicFile(path)
-        return self[path]
+    def __init__(self, begin: bytes) -> None:
+        self._begin = begin
+
+    def at(self, path: Path, joint: bytes = b"") -> AtomicFile:
+        """Return the file at ``path``, after a ``joint`` where it is open already."""
+        is_open = path in self
+        file = self.setdefault(path, self.get(path) or AtomicFile(path))
+        file.write(joint if is_open else self._begin)
+        return file
 
     def close(self) -> None:
         """Remove what is left of files that were not finished."""
@@ -196,10 +192,9 @@ class _OpenFiles(dict[Path, AtomicFile]):
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """One format: its name, what it is, what it makes of a row, and what writes that and returns the files."""
+    """One format: its name, what it makes of a row, and what writes that and returns the files."""
 
     name: str
-    help: str
     convert: Convert
     write: Callable[[ExportRun], list[Path]] = write_lines
     keeps: tuple[str, ...] | None = ()
@@ -214,11 +209,8 @@ _exporters: Registry[Exporter] = Registry("exporters", __name__)
 
 
 def exporter(name: str, **options: Any) -> Callable[[Function], Function]:
-    """Register a function that returns a row as a format has it.
-
-    Its docstring is the help text, the options are those of `Exporter`.
-    """
-    return _exporters.adding(name, lambda convert: Exporter(name, inspect.getdoc(convert) or "", convert, **options))
+    """Register a function that returns a row as a format has it; the options are those of `Exporter`."""
+    return _exporters.adding(name, lambda convert: Exporter(name, convert, **options))
 
 
 def exporters() -> dict[str, Exporter]:

@@ -33,7 +33,12 @@ def _write(export: ExportRun, about: Mapping[str, Json] = _TALKS) -> list[Path]:
     """Write a file for each split, another for raw text, and dataset_info.json."""
     # The trainer's own settings take small letters and underscores.
     name = "pairsmith_" + re.sub(r"[^a-z0-9]+", "_", str(export.manifest.get("name", "")).lower()).strip("_")
-    paths = write_files(export, ("{}.json", "{}_text.json"), _item, end=b"\n]\n")
+    # A newline within a text is spelled \\n, so these are all between keys.
+    paths = write_files(
+        export, ("{}.json", "{}_text.json"),
+        lambda line: orjson.dumps(line, option=orjson.OPT_INDENT_2).replace(b"\n", b"\n  "),
+        begin=b"[\n  ", joint=b",\n  ", end=b"\n]\n",
+    )  # fmt: skip
     texts = {"columns": {"prompt": "text"}}
     info = {
         f"{name}_{path.stem}": {"file_name": path.name, **(texts if path.stem.endswith("_text") else about)}
@@ -42,12 +47,6 @@ def _write(export: ExportRun, about: Mapping[str, Json] = _TALKS) -> list[Path]:
     paths.append(export.folder / "dataset_info.json")
     write_atomic(paths[-1], [orjson.dumps(info, option=orjson.OPT_INDENT_2), b"\n"])
     return paths
-
-
-def _item(line: Mapping[str, Json], is_first: bool) -> bytes:
-    # A newline within a text is spelled \\n, so these are all between keys.
-    item = orjson.dumps(line, option=orjson.OPT_INDENT_2).replace(b"\n", b"\n  ")
-    return (b"[" if is_first else b",") + b"\n  " + item
 
 
 @exporter("llama-factory", write=_write, keeps=(TRACES[0],))

@@ -53,49 +53,6 @@ def _types(
     return dict.fromkeys(_TEXTS, text) | dict.fromkeys(_NUMBERS, number) | talks
 
 
-def _columns(row: ExportRow) -> dict[str, Any]:
-    """Return a row with every column present; a message has no other keys, so that the types are complete.
-
-    Raises:
-        CannotExpressError: a field of a message has another type than its column.
-    """
-    plain = {name: row.get(name) for name in (*_TEXTS, *_NUMBERS)}
-    texts = {"tools": json_text(row["tools"]), "line": json_text(row.get("line"))}
-    turns = None if row["messages"] is None else [_message(message) for message in row["messages"]]
-    return plain | texts | {"messages": turns} | (_pair(row) if "answers" in row else {})
-
-
-def _pair(row: ExportRow) -> dict[str, Any]:
-    """Return the conversation with the best answer and with the worst; null where a row has no such two."""
-    # Trainers find the prompt as what both have in common.
-    try:
-        prompt, *answers = preference_pair(row)
-    except CannotExpressError:
-        return dict.fromkeys(PAIR)
-    return {name: list(map(_message, (*prompt, *answer))) for name, answer in zip(PAIR, answers, strict=True)}
-
-
-def _message(message: Message) -> dict[str, Any]:
-    calls = with_arguments_as_text(message).get("tool_calls")
-    columns = [
-        {
-            "id": call.get("id"),
-            "type": call.get("type"),
-            "function": {name: call["function"][name] for name in ("name", "arguments")},
-        }
-        for call in calls or ()
-    ]
-    plain = {name: message.get(name) for name in _KINDS}
-    if plain["content"] is not None:
-        plain["content"] = content_text(message)
-    called = [call[name] for call in columns for name in ("id", "type")]
-    if not all(isinstance(plain[name], kind) for name, kind in _KINDS.items()) or not all(
-        isinstance(text, str | None) for text in called
-    ):
-        raise CannotExpressError("a field of a message has another type than its column")
-    return plain | {"tool_calls": None if calls is None else columns}
-
-
 def _write_parquet(export: ExportRun, name: str = "{}.parquet") -> list[Path]:
     """Write a file for each split, called ``name``, in which {} is the split, and return the files."""
     # polars takes longer to import than all of the command line.
@@ -103,16 +60,10 @@ def _write_parquet(export: ExportRun, name: str = "{}.parquet") -> list[Path]:
 
     text, flag, number = polars.String(), polars.Boolean(), polars.Float64()
     schema = _types(export.rows_by_split, text, flag, number, polars.List, polars.Struct)
-    return export.write_each(name, lambda split: [_parquet(export.lines(split), schema, export.folder / f".{split}")])
-
-
-@exporter("parquet", write=_write_parquet, keeps=None, takes_answers=True)
-def _parquet_row(row: ExportRow) -> Mapping[str, Json]:
-    """Parquet: one file a split; messages are typed, tools and the workspace's own line are JSON text.
-
-    Preferences are there as whole conversations, chosen and rejected.
-    """
-    return _columns(row)
+    paths = {split: export.folder / name.format(split) for split in export.rows_by_split}
+    for split, path in paths.items():
+        write_atomic(path, [_parquet(export.lines(split), schema, export.folder / f".{split}")])
+    return list(paths.values())
 
 
 def _parquet(rows: Iterator[Mapping[str, Json]], schema: Mapping[str, DataType], path: Path) -> bytes:
@@ -157,12 +108,6 @@ def _write_hub(export: ExportRun) -> list[Path]:
     return paths
 
 
-@exporter("hub", write=_write_hub, keeps=None, takes_answers=True)
-def _hub_row(row: ExportRow) -> Mapping[str, Json]:
-    """A folder for the Hub: data/SPLIT.parquet, README.md with the card, and the manifest."""
-    return _columns(row)
-
-
 def _write_datasets(export: ExportRun) -> list[Path]:
     try:
         # An extra, and slow to import.
@@ -188,10 +133,51 @@ def _write_datasets(export: ExportRun) -> list[Path]:
     return sorted(path for path in export.folder.rglob("[!.]*") if path.is_file())
 
 
-@exporter("hf", write=_write_datasets, keeps=None, takes_answers=True)
-def _datasets_row(row: ExportRow) -> Mapping[str, Json]:
-    """A folder for datasets.load_from_disk, with README.md as its dataset card; needs the extra [hub].
+# Preferences are there as whole conversations, chosen and rejected.
+_WHOLE: dict[str, Any] = {"keeps": None, "takes_answers": True}
 
-    Preferences are there as whole conversations, chosen and rejected.
+
+@exporter("parquet", write=_write_parquet, **_WHOLE)
+@exporter("hub", write=_write_hub, **_WHOLE)
+@exporter("hf", write=_write_datasets, **_WHOLE)
+def _columns(row: ExportRow) -> dict[str, Any]:
+    """Return a row with every column present; a message has no other keys, so that the types are complete.
+
+    Raises:
+        CannotExpressError: a field of a message has another type than its column.
     """
-    return _columns(row)
+    plain = {name: row.get(name) for name in (*_TEXTS, *_NUMBERS)}
+    texts = {"tools": json_text(row["tools"]), "line": json_text(row.get("line"))}
+    turns = None if row["messages"] is None else [_message(message) for message in row["messages"]]
+    return plain | texts | {"messages": turns} | (_pair(row) if "answers" in row else {})
+
+
+def _pair(row: ExportRow) -> dict[str, Any]:
+    """Return the conversation with the best answer and with the worst; null where a row has no such two."""
+    # Trainers find the prompt as what both have in common.
+    try:
+        prompt, *answers = preference_pair(row)
+    except CannotExpressError:
+        return dict.fromkeys(PAIR)
+    return {name: list(map(_message, (*prompt, *answer))) for name, answer in zip(PAIR, answers, strict=True)}
+
+
+def _message(message: Message) -> dict[str, Any]:
+    calls = with_arguments_as_text(message).get("tool_calls")
+    columns = [
+        {
+            "id": call.get("id"),
+            "type": call.get("type"),
+            "function": {name: call["function"][name] for name in ("name", "arguments")},
+        }
+        for call in calls or ()
+    ]
+    plain = {name: message.get(name) for name in _KINDS}
+    if plain["content"] is not None:
+        plain["content"] = content_text(message)
+    called = [call[name] for call in columns for name in ("id", "type")]
+    if not all(isinstance(plain[name], kind) for name, kind in _KINDS.items()) or not all(
+        isinstance(text, str | None) for text in called
+    ):
+        raise CannotExpressError("a field of a message has another type than its column")
+    return plain | {"tool_calls": None if calls is None else columns}

@@ -57,7 +57,7 @@ class Task:
 def annotation_tool(
     name: str, *, find_question: Callable[[Sequence[Row]], str] = lambda _rows: "", **options: Any
 ) -> Callable[[Callable[[Row, str], Task]], Any]:
-    """Register an importer by a function that says what is in a row; its docstring is the help.
+    """Register an importer by a function that says what is in a row.
 
     It is also given the column that is asked about, which ``find_question`` returns in rows that do not tell it from
     the answers.
@@ -78,7 +78,6 @@ def annotation_tool(
         def read(row: Row, mapping: Mapping[str, str]) -> ConvertedRow:
             return record_of(read_task(row, mapping.get("instruction", "")), mapping)
 
-        read.__doc__ = read_task.__doc__
         return importer(name, guess=guess_questions, **({"notices": low_ratings} | options))(read)
 
     return register

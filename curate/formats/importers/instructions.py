@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from curate.base.record import TRACES, Json
@@ -82,7 +83,7 @@ def read_task(row: Row) -> list[ConvertedRow | RowError]:
         if isinstance(part, dict) and isinstance(part.get("output"), str):
             draft = _alpaca_record(around | part)
             columns = {**draft.columns, "instances": "prompt and completion"}
-            records.append(ConvertedRow(draft.kind, draft.line, draft.extra, columns=columns))
+            records.append(replace(draft, columns=columns))
         else:
             records.append(RowError("an instance is no object with an output", part=part))
     return records
@@ -149,7 +150,7 @@ def _answer(question: Json, context: str, around: Row) -> ConvertedRow | RowErro
         "paragraphs": "prompt and completion",
         "qas": "prompt and completion",
     }
-    return ConvertedRow(draft.kind, draft.line, around | draft.extra, columns=columns)
+    return replace(draft, extra=around | draft.extra, columns=columns)
 
 
 _CHUNKS = ("chunk", "chunkId", "chunkName", "chunkContent")
@@ -258,4 +259,4 @@ def read_run(row: Row) -> ConvertedRow:
     said = {**system, "instruction": row["input"], "output": output}
     columns = {"input": "instruction", "task_instruction": "system"}
     draft = drafted("instruction", row, said, columns, has_our_names=False)
-    return ConvertedRow(draft.kind, draft.line, draft.extra, columns={**columns, name: "output"})
+    return replace(draft, columns={**columns, name: "output"})

@@ -6,6 +6,7 @@ The forms are those of TRL, LLaMA-Factory, OpenAI, and sets such as UltraFeedbac
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from curate.base.record import Json
@@ -222,4 +223,4 @@ def read_openai(row: dict[str, Json]) -> ConvertedRow:
     tools = {"tools": source["tools"]} if is_filled(source.get("tools")) else {}
     draft = _pair_line({**rest, **tools, "messages": source.get("messages")})
     columns = {**_OPENAI, "input": "prompt"}
-    return ConvertedRow(draft.kind, draft.line, draft.extra | ({"input": more} if more else {}), columns=columns)
+    return replace(draft, extra=draft.extra | ({"input": more} if more else {}), columns=columns)
