@@ -41,7 +41,7 @@ from curate.formats.importers._foreign import names_beside
 from curate.formats.importers._reading import is_filled, split_of, value_at
 from curate.formats.importers.annotations import Joined
 from curate.formats.importers.conversations import refuse_talk
-from curate.formats.quarantine import QUARANTINE_FOLDER, entry_key, settled_entries
+from curate.formats.quarantine import QUARANTINE_FOLDER, entry_key, free_quarantine, settled_entries
 from curate.formats.taken_ids import TakenIds
 from curate.schema import Shape, load_shape
 
@@ -233,7 +233,7 @@ def set_aside(intake: Intake) -> None:
     if intake.rejected:
         path = str(intake.plan.path)
         # Files of one name from two folders each have a quarantine of their own.
-        intake.quarantine = _free_quarantine(intake.quarantine, spelled(path))
+        intake.quarantine = free_quarantine(intake.quarantine, spelled(path))
         # What was settled of the same rows stays settled.
         settled = settled_entries(intake.quarantine)
         entries = (row.entry(path) for row in intake.rejected)
@@ -281,26 +281,6 @@ def _placed(intake: Intake, row: Imported, shape: Shape) -> Imported | Rejected 
         reason = "its id is taken, and the schema allows no other; --id-prefix names one"
         return Rejected(row.line, "E908", reason, row.raw)
     return replace(row, raw=orjson.dumps(line), value=line)
-
-
-def _free_quarantine(wanted: Path, source: str) -> Path:
-    """Return ``wanted``, or the first numbered name after it that does not hold the rows of another file."""
-    path, number = wanted, 1
-    while path.exists() and _source_of(path) != source:
-        number += 1
-        path = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
-    return path
-
-
-def _source_of(quarantine: Path) -> str:
-    """Return the file whose rows a quarantine file holds, "" where somebody has edited it past recognition."""
-    with open_file(quarantine) as handle:
-        first = handle.readline()
-    try:
-        entry = orjson.loads(first)
-    except orjson.JSONDecodeError:
-        return ""
-    return str(entry.get("file", "")) if isinstance(entry, dict) else ""
 
 
 def _write_some(target: Path, lines: Iterator[bytes]) -> bool:

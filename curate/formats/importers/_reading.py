@@ -228,8 +228,8 @@ def reference_of(row: Mapping[str, Json]) -> str:
     return next((name for name in _REFERENCES if is_filled(row.get(name))), "")
 
 
-def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Json]], bool]:
-    """Return the messages of a row, and whether they hold all that the row says.
+def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Json]], dict[str, Json]]:
+    """Return the messages of a row, and ``value`` by its ``key`` where they do not hold all that it says.
 
     Raises:
         RowError: a message that cannot be read, with its number.
@@ -260,7 +260,7 @@ def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Js
         message |= training_marks(turn, where, is_answer=is_answer) | ({TRACES[0]: trace} if trace else {})
         is_exact = is_exact and message == _renamed(given, trace)
         messages.append(message)
-    return messages, is_exact
+    return messages, {} if is_exact else {key: value}
 
 
 def _as_tools(turn: dict[str, Json], call: str, before: str) -> dict[str, Json]:

@@ -145,9 +145,8 @@ def record_of(task: Task, mapping: Mapping[str, str]) -> ConvertedRow:
     kind: Kind = "chat"
     if talk := _talk_of(task.shown):
         fields = {"messages": talk}
-        messages, is_exact = read_messages(task.shown[talk], talk)
+        messages, originals = read_messages(task.shown[talk], talk)
         said: Row = {"messages": messages}
-        originals = {} if is_exact else {talk: task.shown[talk]}
     else:
         kind, texts, originals = "instruction", _texts(task.shown), {}
         fields, asked = guess([texts]), mapping.get("instruction", "")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from curate.base.record import missing_extra
 from curate.formats.importers import Rejected, SourceRow, cannot_import, container, head_of
-from curate.formats.importers.parquet import ALWAYS_ALLOWED, MAX_RATIO, size_of, too_large, typed_rows
+from curate.formats.importers.parquet import typed_rows
 
 if TYPE_CHECKING:
     from polars import DataFrame
@@ -34,14 +34,14 @@ def _notices(path: Path) -> Sequence[str]:
 @container("arrow", fits=_fits, priority=1, notices=_notices, unpacks=("Arrow",))
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """Arrow (.arrow), files and streams that are not compressed: the line number of a row is its number in the file."""
-    yield from typed_rows(_frames(path))
+    yield from typed_rows(path, _frames(path))
 
 
 def _frames(path: Path) -> Iterator[DataFrame]:
     """Yield the rows in slices.
 
     Raises:
-        CurateError: E908 when the file cannot be read, is compressed, or holds too much.
+        CurateError: E908 when the file cannot be read, or is compressed.
     """
     try:
         import pyarrow
@@ -50,7 +50,6 @@ def _frames(path: Path) -> Iterator[DataFrame]:
         raise missing_extra(f"{path}: reading Arrow", "hub", otherwise="save it as Parquet") from error
     import polars
 
-    allowed, size = max(ALWAYS_ALLOWED, MAX_RATIO * path.stat().st_size), 0
     try:
         with path.open("rb") as handle:
             is_file = head_of(path).startswith(_FILE)
@@ -62,13 +61,7 @@ def _frames(path: Path) -> Iterator[DataFrame]:
             for batch in map(reader.get_batch, range(reader.num_record_batches)) if is_file else reader:
                 # polars takes what it is given for sound, and damage there can end the whole process.
                 batch.validate(full=True)
-                frame = polars.DataFrame(pyarrow.Table.from_batches([batch]))
-                for part in frame.iter_slices(_SLICE_ROWS):
-                    # A dictionary lets few bytes stand for many rows.
-                    size += size_of(part)
-                    if size > allowed:
-                        raise too_large(path, allowed)
-                    yield part
+                yield from polars.DataFrame(pyarrow.Table.from_batches([batch])).iter_slices(_SLICE_ROWS)
     except (
         pyarrow.ArrowException,
         polars.exceptions.PolarsError,

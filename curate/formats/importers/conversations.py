@@ -61,14 +61,15 @@ def _joined_parts(_path: Path, rows: Sequence[Row]) -> list[str]:
 )  # fmt: skip
 def read_openai(row: Row) -> ConvertedRow:
     """Chat rows of OpenAI, TRL, Anthropic, Mistral and Bedrock; the arguments of calls stay as they are written."""
-    messages, is_exact = read_messages(row.get("messages"))
+    messages, originals = read_messages(row.get("messages"))
     if row.get("choices") and messages[-1]["role"] != "assistant":
         raise RowError("its answer, a model's, stands in choices: put it behind the messages to train on it")
     system = row.get("system")
     if isinstance(system, str | list) and system and messages[0]["role"] != "system":
         # As a turn it is not where it was.
-        messages[:0], is_exact = read_messages([{"role": "system", "content": system}], "system")[0], False
-    return drafted("chat", row, {"messages": messages}, _TALK, {} if is_exact else {"messages": row["messages"]})
+        messages[:0] = read_messages([{"role": "system", "content": system}], "system")[0]
+        originals = {"messages": row["messages"]}
+    return drafted("chat", row, {"messages": messages}, _TALK, originals)
 
 
 @importer(
@@ -85,9 +86,9 @@ def read_reference(row: Row) -> ConvertedRow:
     talk, name = talk_of(row), reference_of(row)
     if not name:
         raise RowError("it has no reference answer, or its last message is an answer itself")
-    messages, is_exact = read_messages(row[talk], talk)
+    messages, originals = read_messages(row[talk], talk)
     answer = row[name] if isinstance(row[name], str) else rendered(row[name])
-    originals = ({} if is_exact else {talk: row[talk]}) | ({} if answer == row[name] else {name: row[name]})
+    originals |= {} if answer == row[name] else {name: row[name]}
     said = {"messages": [*messages, {"role": "assistant", "content": answer}]}
     return drafted("chat", row, said, {talk: "instruction", name: "output", "tools": "tools"}, originals)
 
@@ -161,10 +162,10 @@ def read_trl(row: Row) -> ConvertedRow:
     columns = {"prompt": "instruction", "completion": "output"}
     if not isinstance(prompt, list):
         return drafted("instruction", row, {"instruction": prompt, "output": completion}, columns)
-    question, is_prompt_exact = read_messages(prompt, "prompt")
-    answered, is_answer_exact = read_messages(completion, "completion")
+    question, asked = read_messages(prompt, "prompt")
+    answered, said = read_messages(completion, "completion")
     # From the joined messages alone nobody could tell where the prompt ended.
-    is_exact = is_prompt_exact and is_answer_exact and [turn["role"] for turn in answered] == ["assistant"]
+    is_exact = not asked | said and [turn["role"] for turn in answered] == ["assistant"]
     originals = {} if is_exact else {"prompt": prompt, "completion": completion}
     return drafted("chat", row, {"messages": question + answered}, columns | {"tools": "tools"}, originals)
 

@@ -32,14 +32,27 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """Parquet (.parquet): the line number of a row is its number in the file."""
     if not head_of(path).startswith(b"PAR1"):
         raise cannot_import(f"{path}: not a Parquet file", "A Parquet file begins with the bytes PAR1.")
-    yield from typed_rows(_frames(path))
+    yield from typed_rows(path, _frames(path))
 
 
-def typed_rows(frames: Iterable[DataFrame]) -> Iterator[SourceRow | Rejected]:
-    """Yield the rows of ``frames`` as JSON, counted from 1, with few of them in memory at a time."""
-    number = 0
+def typed_rows(path: Path, frames: Iterable[DataFrame]) -> Iterator[SourceRow | Rejected]:
+    """Yield the rows of ``frames`` as JSON, counted from 1, with few of them in memory at a time.
+
+    Raises:
+        CurateError: E908 when they take far more than the file at ``path`` holds.
+    """
+    allowed = max(ALWAYS_ALLOWED, MAX_RATIO * path.stat().st_size)
+    number = unpacked = 0
     for frame in frames:
-        per_row = size_of(frame) // max(1, len(frame))
+        # A dictionary lets few bytes stand for many rows; polars shares such texts among the rows, so that the slice
+        # itself is small.
+        unpacked += (size := _size_of(frame))
+        if unpacked > allowed:
+            raise cannot_import(
+                f"{path}: its {path.stat().st_size:,} bytes unpack to more than {allowed:,}",
+                "A small file can hold one text in very many rows. If it is meant so, write it as JSON lines.",
+            )
+        per_row = size // max(1, len(frame))
         # The buffer holds Python objects: of long rows it may hold only few.
         for values in frame.iter_rows(named=True, buffer_size=max(1, min(512, _BUFFER_BYTES // max(1, per_row)))):
             number += 1
@@ -47,10 +60,10 @@ def typed_rows(frames: Iterable[DataFrame]) -> Iterator[SourceRow | Rejected]:
 
 
 def _frames(path: Path) -> Iterator[DataFrame]:
-    """Yield the rows in slices, each of which is weighed before anything is made of it.
+    """Yield the rows in slices.
 
     Raises:
-        CurateError: E908 when the file cannot be read or unpacks to too much.
+        CurateError: E908 when the file cannot be read.
     """
     # polars takes longer to import than most files take to read as JSON lines.
     import polars
@@ -58,8 +71,7 @@ def _frames(path: Path) -> Iterator[DataFrame]:
 
     if not _tail_of(path).endswith(b"PAR1"):
         raise cannot_import(f"{path}: it does not end with the bytes PAR1, so that a part of it is missing", _CUT)
-    allowed = max(ALWAYS_ALLOWED, MAX_RATIO * path.stat().st_size)
-    unpacked = offset = end = 0
+    offset = end = 0
     size = _FIRST_ROWS
     while not offset or offset < end:
         try:
@@ -71,11 +83,6 @@ def _frames(path: Path) -> Iterator[DataFrame]:
             raise _unreadable(path, offset, min(end, offset + size), str(error)) from error
         if len(frame) != min(size, end - offset):
             raise cannot_import(f"{path}: it holds fewer rows than its footer says", _CUT)
-        # A dictionary lets few bytes stand for many rows; polars shares such texts among the rows, so that the slice
-        # itself is small.
-        unpacked += size_of(frame)
-        if unpacked > allowed:
-            raise too_large(path, allowed)
         yield frame
         offset += size
         size = min(2 * size, _SLICE_ROWS)
@@ -87,7 +94,7 @@ def _tail_of(path: Path) -> bytes:
         return handle.read()
 
 
-def size_of(frame: DataFrame) -> int:
+def _size_of(frame: DataFrame) -> int:
     """Return how many bytes the values of a frame take where no two of them share a text."""
     import polars
 
@@ -115,11 +122,3 @@ def _unreadable(path: Path, begin: int, end: int, reason: str) -> CurateError:
     first = next(iter(reason.splitlines()), "it cannot be read").removeprefix("parquet: ")
     hint = "Write that column as UTF-8 text." if "UTF-8" in first else _CUT
     return cannot_import(f"{path}: rows {begin + 1:,} to {end:,}{where}: {first}", hint)
-
-
-def too_large(path: Path, allowed: int) -> CurateError:
-    """Return the error of a table that unpacks to more than is allowed."""
-    return cannot_import(
-        f"{path}: its {path.stat().st_size:,} bytes unpack to more than {allowed:,}",
-        "A small file can hold one text in very many rows. If it is meant so, write it as JSON lines.",
-    )

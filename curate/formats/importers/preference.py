@@ -5,7 +5,7 @@ The forms are those of TRL, LLaMA-Factory, OpenAI, and sets such as UltraFeedbac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,7 @@ _LISTS = ("completions", "responses", "answers")
 _SAID = ("content", "response", "text", "completion", "answer")
 _RATINGS = ("rating", "overall_score", "score")
 _GOOD, _BAD = frozenset({"true", "1", "good", "yes", "accept"}), frozenset({"false", "0", "bad", "no", "reject"})
+_TOOLS = {"tools": "tools"}
 _ASK = {"role": "user", "content": "Say hi."}
 
 
@@ -60,15 +61,6 @@ def _prompt_fields(row: dict[str, Json], prefix: Sequence[dict[str, Json]]) -> t
     if isinstance(system := row.get("system"), str) and system:
         messages, columns = [{"role": "system", "content": system}, *messages], {**columns, "system": "system"}
     return question_of(messages), columns
-
-
-def _drafted(
-    row: dict[str, Json],
-    said: Mapping[str, Json],
-    columns: Mapping[str, str],
-    originals: Mapping[str, Json] | None = None,
-) -> ConvertedRow:
-    return drafted("preference", row, said, {**columns, "tools": "tools"}, originals)
 
 
 def _is_answer(value: Json) -> bool:
@@ -111,7 +103,9 @@ def _pair_line(row: dict[str, Json]) -> ConvertedRow:
     prompt, columns = _prompt_fields(row, chosen[:num_shared])
     pair = {"chosen": answer_of(chosen[num_shared:]), "rejected": answer_of(rejected[num_shared:])}
     before = "prompt and " if num_shared else ""
-    return _drafted(row, prompt | pair, {**columns, **{name: f"{before}{name} answer" for name in pair}})
+    return drafted(
+        "preference", row, prompt | pair, {**columns, **_TOOLS, **{name: f"{before}{name} answer" for name in pair}}
+    )
 
 
 def _verdict(row: dict[str, Json]) -> str:
@@ -157,7 +151,7 @@ def read_liked(row: dict[str, Json]) -> ConvertedRow:
     prompt, columns = _prompt_fields(row, before)
     judged = {"completion": answer_of(turns), "liked": spelled_value(row[verdict]) in _GOOD}
     said = "prompt and completion" if before else "completion"
-    return _drafted(row, prompt | judged, {**columns, name: said, verdict: "liked"})
+    return drafted("preference", row, prompt | judged, {**columns, **_TOOLS, name: said, verdict: "liked"})
 
 
 def _rated_list(row: dict[str, Json]) -> str:
@@ -198,7 +192,7 @@ def read_rated(row: dict[str, Json]) -> ConvertedRow:
         more.append({key: value for key, value in item.items() if key not in (said, rating, "model")})
     prompt, columns = _prompt_fields(row, ())
     originals = {name: more} if any(more) else {}
-    return _drafted(row, prompt | {"answers": answers}, {**columns, name: "answers"}, originals)
+    return drafted("preference", row, prompt | {"answers": answers}, {**columns, **_TOOLS, name: "answers"}, originals)
 
 
 _OPENAI = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
