@@ -68,14 +68,6 @@ class Imported:
     is_tied: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A row that `Reading.only` does not take, with the condition that it did not meet, as "column=value"."""
-
-    line: int
-    condition: str
-
-
 @dataclass(slots=True)
 class Intake:
     """What became of one file: ``target`` and ``quarantine`` are the files written (or that would be, on a dry run).
@@ -253,7 +245,7 @@ def _imported_rows(intake: Intake, shape: Shape) -> Iterator[Imported]:
         counts.clear()
     intake.taken.begin()
     for converted in convert(intake.plan, shape):
-        row: Imported | Rejected | LeftOut | None = converted
+        row: Imported | Rejected | str | None = converted
         if isinstance(converted, Imported):
             row = _placed(intake, converted, shape)
         if row is None:
@@ -269,7 +261,7 @@ def _imported_rows(intake: Intake, shape: Shape) -> Iterator[Imported]:
         elif isinstance(row, Rejected):
             intake.rejected.append(row)
         else:
-            intake.left_out[row.condition] += 1
+            intake.left_out[row] += 1
 
 
 def _placed(intake: Intake, row: Imported, shape: Shape) -> Imported | Rejected | None:
@@ -315,8 +307,9 @@ def _is_same(chunks: Iterable[bytes], path: Path) -> bool:
         return is_same and not handle.read(1)
 
 
-def convert(plan: ImportPlan, shape: Shape) -> Iterator[Imported | Rejected | LeftOut]:
-    """Yield every row of the planned file as a line of ``shape``, as rejected with the reason, or as left out.
+def convert(plan: ImportPlan, shape: Shape) -> Iterator[Imported | Rejected | str]:
+    """Yield every row of the planned file as a line of ``shape``, as rejected with the reason, or as the condition,
+    "column=value", by which `Reading.only` leaves it out.
 
     A row in the workspace's shape keeps its bytes unless a category or the split of its file is added.
     """
@@ -336,7 +329,7 @@ def convert(plan: ImportPlan, shape: Shape) -> Iterator[Imported | Rejected | Le
             yield row
             continue
         if condition := reading.excluded_by(row.value):
-            yield LeftOut(row.line, condition)
+            yield condition
             continue
         try:
             form = plan.format or (None if shape.is_valid(row.value) else rival)

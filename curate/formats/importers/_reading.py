@@ -41,11 +41,11 @@ JUDGEMENTS = _BAD | {
     "👍",
 }
 BAD = _BAD | {
-    "deny", "denied", "drop", "discard", "no", "n", "false", "f", "fail", "failed", "invalid", "down", "lose",
+    "deny", "denied", "drop", "discard", "no", "n", "false", "f", "invalid", "down", "lose",
     "ignore", "ignored", "skip", "skipped",
 }  # fmt: skip
 VERDICTS = JUDGEMENTS | BAD | {
-    "keep", "yes", "y", "true", "t", "ok", "okay", "pass", "passed", "right", "valid", "up", "win", "tie",
+    "keep", "yes", "y", "true", "t", "ok", "okay", "right", "valid", "up", "win", "tie",
 }  # fmt: skip
 DIGITS = frozenset({"0", "1"})
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")

@@ -26,12 +26,11 @@ from curate.formats.importers._reading import (
     take_common,
     value_at,
 )
-from curate.formats.importers.mapping import guess, plain_name
+from curate.formats.importers.mapping import CLASSES, guess, plain_name
 from curate.jsonl import pointer_of
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _ANSWERS = frozenset({"output", "response", "answer", "completion", "target", "reply", "solution"})
-_CLASSES = frozenset({"label", "labels", "category", "intent", "class", "sentiment"})
 _REMARK = re.compile(r"comment|note|remark|reason|explan|rational|feedback")
 _ANNOTATORS = "annotators"
 Row = dict[str, Json]
@@ -130,7 +129,7 @@ def _rank(question: str, answers: Sequence[GivenAnswer]) -> int:
     # Where nothing says what was asked for, texts of several words are free where few are given twice.
     if form == "text" or (not form and 2 * len({*texts}) > len(texts) and any(" " in text for text in texts)):
         return 4 if _REMARK.search(name) else 1
-    return 2 if name in _ANSWERS | _CLASSES else 3
+    return 2 if name in _ANSWERS | {*CLASSES, "labels"} else 3
 
 
 def record_of(task: Task, mapping: Mapping[str, str]) -> ConvertedRow:

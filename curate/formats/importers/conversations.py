@@ -170,7 +170,12 @@ def read_trl(row: Row) -> ConvertedRow:
     return drafted("chat", row, {"messages": question + answered}, columns | {"tools": "tools"}, originals)
 
 
-_TREE_ROLES = {"prompter": "user", "assistant": "assistant", "user": "user", "human": "user", "system": "system"}
+# What those who speak are called in trees and in talks that are written out.
+_SPEAKERS = {
+    "human": "user", "user": "user", "instruction": "user", "question": "user", "prompter": "user",
+    "assistant": "assistant", "response": "assistant", "answer": "assistant", "gpt": "assistant", "bot": "assistant",
+    "system": "system",
+}  # fmt: skip
 
 
 def _is_tree(row: Row) -> bool:
@@ -198,7 +203,7 @@ def read_tree(row: Row) -> list[ConvertedRow | RowError]:
 def _talks(node: Json, before: list[Row], around: Row) -> Iterator[ConvertedRow | RowError]:
     """Yield the talks that go through ``before`` and this message, and what of the tree is in none of them."""
     # The strict parser has seen to it that no tree is deep.
-    if not isinstance(node, dict) or not isinstance(node.get("text"), str) or str(node.get("role")) not in _TREE_ROLES:
+    if not isinstance(node, dict) or not isinstance(node.get("text"), str) or str(node.get("role")) not in _SPEAKERS:
         yield RowError("a message has no text, or no role", part=node)
         return
     if node.get("deleted") or node.get("review_result") is False:
@@ -206,9 +211,9 @@ def _talks(node: Json, before: list[Row], around: Row) -> Iterator[ConvertedRow 
         return
     path, replies = [*before, node], as_list(node.get("replies"))
     behind = [one for reply in replies for one in _talks(reply, path, around)]
-    is_answer = _TREE_ROLES[node["role"]] == "assistant"
+    is_answer = _SPEAKERS[node["role"]] == "assistant"
     if is_answer and not any(isinstance(one, ConvertedRow) for one in behind):
-        messages = [{"role": _TREE_ROLES[turn["role"]], "content": turn["text"]} for turn in path]
+        messages = [{"role": _SPEAKERS[turn["role"]], "content": turn["text"]} for turn in path]
         name = node.get("message_id")
         named = {"id": name} if isinstance(name, str) and name else {}
         turns = [{key: value for key, value in turn.items() if key not in ("text", "replies")} for turn in path]
@@ -219,13 +224,9 @@ def _talks(node: Json, before: list[Row], around: Row) -> Iterator[ConvertedRow 
     yield from behind
 
 
-_WORDS = {
-    "human": "user", "user": "user", "instruction": "user", "question": "user", "prompter": "user",
-    "assistant": "assistant", "response": "assistant", "answer": "assistant", "gpt": "assistant", "bot": "assistant",
-    "system": "system",
-}  # fmt: skip
 # At the beginning of a line; "Human:" without more is too common in plain text.
-_NAMED = rf"(?:#{{2,4}} ?({'|'.join(_WORDS)}) ?:|<\|({'|'.join(_WORDS)})\|>|<\|im_start\|>({'|'.join(_WORDS)})\n)[ \t]*"
+_SPEAKER = "|".join(_SPEAKERS)
+_NAMED = rf"(?:#{{2,4}} ?({_SPEAKER}) ?:|<\|({_SPEAKER})\|>|<\|im_start\|>({_SPEAKER})\n)[ \t]*"
 _MARK = re.compile(rf"^[ \t]*{_NAMED}", re.IGNORECASE | re.MULTILINE)
 # A talk in one line, which no line end divides.
 _INLINE = re.compile(rf"(?:^|(?<=\s)){_NAMED}", re.IGNORECASE)
@@ -249,7 +250,7 @@ def _marks_in(text: Json) -> list[re.Match[str]]:
 
 
 def _role(mark: re.Match[str]) -> str:
-    return _WORDS[(mark[1] or mark[2] or mark[3]).lower()]
+    return _SPEAKERS[(mark[1] or mark[2] or mark[3]).lower()]
 
 
 @importer(

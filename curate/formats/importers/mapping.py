@@ -39,12 +39,13 @@ _GUESSES: dict[str, tuple[str, ...]] = {
 OPTIONS_JOINT = "+"
 _OPTION = re.compile(r"(options?|choices?|opt|op|ending)_?([a-j]|\d)|()([a-j])")
 _GROUNDED = ("context", "question", "answer")
-_CLASSES = ("label", "category", "intent", "class", "sentiment")
+# What the class of a text is called.
+CLASSES = ("label", "category", "intent", "class", "sentiment")
 # What the two columns of a table without names are called: what is asked, and the answer.
 _HEADERLESS = ("column_1", "column_2")
 # Names of columns that mean something, as `plain_name` spells them.
 KNOWN_COLUMNS = frozenset(
-    {*FIELDS, *_CLASSES, *(name for names in _GUESSES.values() for name in names), "chosen", "rejected"}
+    {*FIELDS, *CLASSES, *(name for names in _GUESSES.values() for name in names), "chosen", "rejected"}
 ) - {*_HEADERLESS}
 
 
@@ -69,7 +70,7 @@ def guess(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
 
     for field in ("instruction", "output"):
         take(field, _GUESSES[field])
-    take("output", _CLASSES)
+    take("output", CLASSES)
     take("output", [name for name in columns if name.startswith("is_")])
     take(
         "history",

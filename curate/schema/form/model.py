@@ -13,6 +13,7 @@ from curate.schema import Shape
 from curate.schema.calls import refused_arguments
 from curate.schema.form.fields import NOTHING, Field, FieldReader
 from curate.schema.form.text import json_text, read_json
+from curate.schema.view import value_at
 
 _ROLES = ("system", "user", "assistant", "tool")
 _FOLLOWING = {"system": "user", "developer": "user", "user": "assistant", "assistant": "user", "tool": "assistant"}
@@ -372,18 +373,6 @@ class Form:
         self._typed = typed
         self._put(pointer, [items[old] for old in order])
         self._fields = {}
-
-
-def value_at(value: Json, parts: Sequence[str]) -> tuple[Json, bool]:
-    """Return what stands at a path, and whether anything does."""
-    for part in parts:
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            return None, False
-    return value, True
 
 
 def _changed(value: Json, parts: Sequence[str], new: Json) -> Json:
