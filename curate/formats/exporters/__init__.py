@@ -71,7 +71,8 @@ class ExportRun:
     _lost_keys: Counter[str] = field(default_factory=Counter)
     _num_joined: int = 0
     _num_compared: int = 0
-    _skipped: AtomicFile | None = None
+    skipped: AtomicFile | None = None
+    """skipped.jsonl, which begins with the first row that stays out."""
 
     def lines(self, split: Split) -> Iterator[Line]:
         """Yield what the format makes of each row of a split; those that it cannot express go to skipped.jsonl."""
@@ -83,9 +84,9 @@ class ExportRun:
                 made = self.form.convert(row)
             except CannotExpressError as fault:
                 self.reasons[fault.reason] += 1
-                self._skipped = self._skipped or AtomicFile(self.folder / "skipped.jsonl")
+                self.skipped = self.skipped or AtomicFile(self.folder / "skipped.jsonl")
                 skipped = {"id": row["id"], "split": split, "reason": fault.reason, "row": dict(row)}
-                self._skipped.write(orjson.dumps(skipped, option=orjson.OPT_APPEND_NEWLINE))
+                self.skipped.write(orjson.dumps(skipped, option=orjson.OPT_APPEND_NEWLINE))
                 continue
             self._count_losses(row)
             made = [made] if isinstance(made, Mapping) else made
@@ -116,17 +117,10 @@ class ExportRun:
             lost = "joins an instruction and its input, or a context and its question"
             yield f"{name} {lost}: {self._num_joined:,} records."
 
-    def commit_skipped(self) -> Path | None:
-        """Give skipped.jsonl its name, and return its path; None where no row was skipped."""
-        if self._skipped is None:
-            return None
-        self._skipped.commit()
-        return self._skipped.path
-
     def close(self) -> None:
         """Remove what is left of a file that was not finished."""
-        if self._skipped:
-            self._skipped.close()
+        if self.skipped:
+            self.skipped.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,10 +226,12 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
         raise CurateError("E945 unknown-format", message, f"Formats are dataset, {', '.join(known)}.")
     with closing(ExportRun(known[name], rows_by_split, folder, manifest)) as export:
         paths = known[name].write(export)
-        skipped = export.commit_skipped()
+        if export.skipped:
+            export.skipped.commit()
     notes = [*export.notes, *export.remarks()]
-    if not skipped:
+    if not export.skipped:
         return ExportResult(paths, export.num_rows, export.reasons, notes)
+    skipped = export.skipped.path
     rows = RowFile(open_file(skipped), export.reasons.total())
     return ExportResult([*paths, skipped], export.num_rows, dict(export.reasons.most_common()), notes, rows)
 

@@ -80,7 +80,10 @@ def _frames(path: Path) -> Iterator[DataFrame]:
     import polars
     from polars.exceptions import PanicException, PolarsError
 
-    if not _tail_of(path).endswith(b"PAR1"):
+    with path.open("rb") as handle:
+        handle.seek(-min(4, path.stat().st_size), os.SEEK_END)
+        tail = handle.read()
+    if tail != b"PAR1":
         raise cannot_import(f"{path}: it does not end with the bytes PAR1, so that a part of it is missing", _CUT)
     offset = end = 0
     size = _FIRST_ROWS
@@ -97,12 +100,6 @@ def _frames(path: Path) -> Iterator[DataFrame]:
         yield frame
         offset += size
         size = min(2 * size, _SLICE_ROWS)
-
-
-def _tail_of(path: Path) -> bytes:
-    with path.open("rb") as handle:
-        handle.seek(-min(4, path.stat().st_size), os.SEEK_END)
-        return handle.read()
 
 
 def _size_of(frame: DataFrame) -> int:

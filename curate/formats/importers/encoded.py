@@ -23,13 +23,13 @@ from curate.formats.importers import (
 )
 from curate.formats.importers.documents import SUFFIXES
 from curate.formats.importers.packed import UnpackFolder, rows_inside
+from curate.formats.importers.tabular import TABLES
 
-_SUFFIXES = (".csv", ".tsv", ".tab", *SUFFIXES)
 _CHUNK = 1024 * 1024
 
 
 def _fits(path: Path, head: bytes) -> bool:
-    return path.suffix.lower() in _SUFFIXES and path.is_file() and bool(wide_encoding(head))
+    return path.suffix.lower() in (*TABLES, *SUFFIXES) and path.is_file() and bool(wide_encoding(head))
 
 
 def _notices(path: Path) -> Sequence[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from curate.base.record import TRACES, Json
+from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, Rejected, RowError, SourceRow, container, head_of, importer
 from curate.formats.importers._foreign import low_ratings
 from curate.formats.importers._reading import as_list, drafted, value_at
@@ -179,11 +179,10 @@ def read_easy(row: Row) -> ConvertedRow:
     if name and not (isinstance(row.get("category"), str) and row["category"]):
         columns[name] = "category"
         texts["category"] = row[name]
-    if not row.get("cot"):
+    if not (row.get("cot") and _is_easy(row)):
         return drafted("instruction", row, texts, columns, has_our_names=False)
     said: Row = {"category": texts["category"]} if "category" in texts else {}
-    reasoned = {"role": "assistant", "content": row.get("answer"), TRACES[0]: row["cot"]}
-    said["messages"] = [{"role": "user", "content": row.get("question")}, reasoned]
+    said["messages"] = conversation(texts | {"reasoning": row["cot"]})
     return drafted("chat", row, said, columns, has_our_names=False)
 
 

@@ -59,9 +59,8 @@ class Verdict:
     """Lines that were looked at because they had changed; None where all lines were."""
 
     def __repr__(self) -> str:
-        numbers = {"error": self.num_errors, "warning": self.num_warnings, "info": self.num_infos}
-        amounts = ", ".join(counted(number, severity) for severity, number in numbers.items())
-        return f"<{'fails' if self.num_failing else 'passes'}: {amounts} in {counted(self.num_records, 'record')}>"
+        outcome = "fails" if self.num_failing else "passes"
+        return f"<{outcome}: {totals(self)} in {counted(self.num_records, 'record')}>"
 
     @property
     def num_findings(self) -> int:
