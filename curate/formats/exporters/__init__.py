@@ -229,11 +229,9 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
         if export.skipped:
             export.skipped.commit()
     notes = [*export.notes, *export.remarks()]
-    if not export.skipped:
-        return ExportResult(paths, export.num_rows, export.reasons, notes)
-    skipped = export.skipped.path
-    rows = RowFile(open_file(skipped), export.reasons.total())
-    return ExportResult([*paths, skipped], export.num_rows, dict(export.reasons.most_common()), notes, rows)
+    skipped = [export.skipped.path] if export.skipped else []
+    rows = RowFile(open_file(skipped[0]), export.reasons.total()) if skipped else ()
+    return ExportResult([*paths, *skipped], export.num_rows, dict(export.reasons.most_common()), notes, rows)
 
 
 def _unwritten_keys(row: ExportRow) -> Iterator[str]:

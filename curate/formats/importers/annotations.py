@@ -20,6 +20,7 @@ from curate.formats.importers._foreign import low_ratings
 from curate.formats.importers._reading import (
     VERDICTS,
     as_list,
+    first_of,
     is_filled,
     is_messages,
     read_messages,
@@ -84,13 +85,9 @@ def annotation_tool(
 
 def _is_open(data: Mapping[str, Json]) -> bool:
     """Whether what was shown to annotators holds no answer yet."""
-    if talk := _talk_of(data):
+    if talk := first_of(data, data, is_messages):
         return bool(data[talk][-1]["role"] != "assistant")
     return "output" not in guess([_texts(data)])
-
-
-def _talk_of(data: Mapping[str, Json]) -> str:
-    return next((key for key, value in data.items() if is_messages(value)), "")
 
 
 def _texts(data: Mapping[str, Json]) -> dict[str, Json]:
@@ -142,7 +139,7 @@ def record_of(task: Task, mapping: Mapping[str, str]) -> ConvertedRow:
     """
     row = task.shown | ({"id": task.name} if task.name is not None else {})
     kind: Kind = "chat"
-    if talk := _talk_of(task.shown):
+    if talk := first_of(task.shown, task.shown, is_messages):
         fields = {"messages": talk}
         messages, originals = read_messages(task.shown[talk], talk)
         said: Row = {"messages": messages}

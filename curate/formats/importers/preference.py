@@ -14,7 +14,9 @@ from curate.formats.importers import ConvertedRow, RowError, importer, share
 from curate.formats.importers._reading import (
     DIGITS,
     answer_of,
+    as_list,
     drafted,
+    first_of,
     is_filled,
     json_name,
     question_of,
@@ -39,7 +41,7 @@ def _prompt_fields(row: dict[str, Json], prefix: Sequence[dict[str, Json]]) -> t
     Raises:
         RowError: nothing is asked.
     """
-    name = _prompt(row)
+    name = first_of(row, _PROMPTS)
     value, columns = row.get(name), {key: key for key in ("input", "system") if not is_filled(row.get(key))}
     if prefix:
         # What stands beside is the same once more, or goes with what else there is.
@@ -109,15 +111,7 @@ def _pair_line(row: dict[str, Json]) -> ConvertedRow:
 
 
 def _verdict(row: dict[str, Json]) -> str:
-    return next((name for name in VERDICT_COLUMNS if spelled_value(row.get(name)) in _GOOD | _BAD), "")
-
-
-def _prompt(row: dict[str, Json]) -> str:
-    return next((name for name in _PROMPTS if is_filled(row.get(name))), "")
-
-
-def _completion(row: dict[str, Json]) -> str:
-    return next((name for name in COMPLETIONS if _is_answer(row.get(name))), "")
+    return first_of(row, VERDICT_COLUMNS, lambda value: spelled_value(value) in _GOOD | _BAD)
 
 
 def _recognise_liked(rows: Sequence[dict[str, Json]]) -> float:
@@ -125,7 +119,9 @@ def _recognise_liked(rows: Sequence[dict[str, Json]]) -> float:
     # A column of 0 and 1 is a verdict where both are there; one of 1 alone may be anything.
     if values <= DIGITS and values != DIGITS:
         return 0.0
-    return share(rows, lambda row: bool(_verdict(row) and _completion(row) and _prompt(row)))
+    return share(
+        rows, lambda row: bool(_verdict(row) and first_of(row, COMPLETIONS, _is_answer) and first_of(row, _PROMPTS))
+    )
 
 
 @importer(
@@ -139,7 +135,7 @@ def _recognise_liked(rows: Sequence[dict[str, Json]]) -> float:
 )
 def read_liked(row: dict[str, Json]) -> ConvertedRow:
     """Answers with a verdict on each, as KTO trains on them: prompt, completion and label."""
-    verdict, name = _verdict(row), _completion(row)
+    verdict, name = _verdict(row), first_of(row, COMPLETIONS, _is_answer)
     if not verdict or not name:
         raise RowError("it has no answer with a verdict of true or false")
     turns, before = turns_of(row[name], name), list[dict[str, Json]]()
@@ -155,11 +151,7 @@ def read_liked(row: dict[str, Json]) -> ConvertedRow:
 
 
 def _rated_list(row: dict[str, Json]) -> str:
-    for name in _LISTS:
-        items = row.get(name)
-        if isinstance(items, list) and len(items) > 1 and all(map(_is_rated, items)):
-            return name
-    return ""
+    return first_of(row, _LISTS, lambda items: len(as_list(items)) > 1 and all(map(_is_rated, items)))
 
 
 def _is_rated(item: Json) -> bool:
@@ -167,8 +159,7 @@ def _is_rated(item: Json) -> bool:
 
 
 def _named(item: dict[str, Json], names: Sequence[str], kind: Any) -> str:
-    values = ((name, item.get(name)) for name in names)
-    return next((name for name, value in values if isinstance(value, kind) and not isinstance(value, bool)), "")
+    return first_of(item, names, lambda value: isinstance(value, kind) and not isinstance(value, bool))
 
 
 @importer(
