@@ -182,7 +182,7 @@ def read_easy(row: Row) -> ConvertedRow:
     if not (row.get("cot") and _is_easy(row)):
         return drafted("instruction", row, texts, columns, has_our_names=False)
     said: Row = {"category": texts["category"]} if "category" in texts else {}
-    said["messages"] = conversation(texts | {"reasoning": row["cot"]})
+    said["messages"] = conversation({"instruction": row["question"], "output": row["answer"], "reasoning": row["cot"]})
     return drafted("chat", row, said, columns, has_our_names=False)
 
 
