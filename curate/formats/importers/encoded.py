@@ -37,7 +37,11 @@ def _notices(path: Path) -> Sequence[str]:
     return [f"its encoding is {encoding}, by its first bytes", *container_for(path, encoding).notices(path)]
 
 
-@container("encoded", fits=_fits, priority=2, notices=_notices)
+def _layout(path: Path) -> str:
+    return container_for(path, wide_encoding(head_of(path))).layout(path)
+
+
+@container("encoded", fits=_fits, priority=2, notices=_notices, layout=_layout)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """Tables and texts in UTF-16 or UTF-32; for any other encoding than UTF-8, `--encoding` names it."""
     yield from container_for(path, wide_encoding(head_of(path))).rows(path)
