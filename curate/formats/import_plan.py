@@ -102,11 +102,6 @@ class Reading(BaseModel):
                 return f"{column}={text[:40] if not text.startswith(('[', '{')) else 'a list or an object'}"
         return ""
 
-    def without_conditions(self, row: dict[str, Json]) -> dict[str, Json]:
-        """Return ``row`` without the columns of ``only``: what decides about a row is not its answer."""
-        named = {column for column, _ in self.only}
-        return {name: value for name, value in row.items() if name not in named} if named else row
-
 
 # All rows, as they are found to be.
 AS_FOUND = Reading()
@@ -193,7 +188,9 @@ def plan_import(
     sample = _readable_sample(path, container, chosen, reading)
     # Where no sampled row meets the conditions, the others still show how the file is built.
     wanted = [row for row in sample if not reading.excluded_by(row)] or sample
-    sample = [reading.without_conditions(row) for row in wanted]
+    # What decides about a row is not its answer.
+    deciding = {column for column, _ in reading.only}
+    sample = [{name: value for name, value in row.items() if name not in deciding} for row in wanted]
     scores: tuple[tuple[str, float], ...] = ()
     importer, unknown = None, None
     if shape is None and not chosen and guess_shape(sample) == "preference":

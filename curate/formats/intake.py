@@ -41,7 +41,7 @@ from curate.formats.importers._foreign import names_beside
 from curate.formats.importers._reading import is_filled, split_of, value_at
 from curate.formats.importers.annotations import Joined
 from curate.formats.importers.conversations import refuse_talk
-from curate.formats.quarantine import QUARANTINE_FOLDER, entry_key, settled_entries
+from curate.formats.quarantine import QUARANTINE_FOLDER, entry_key, free_quarantine, settled_entries
 from curate.formats.taken_ids import TakenIds
 from curate.schema import Shape, load_shape
 
@@ -66,14 +66,6 @@ class Imported:
     moved: tuple[str, ...] = ()
     answers: tuple[GivenAnswer, ...] = ()
     is_tied: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A row that `Reading.only` does not take, with the condition that it did not meet, as "column=value"."""
-
-    line: int
-    condition: str
 
 
 @dataclass(slots=True)
@@ -233,7 +225,7 @@ def set_aside(intake: Intake) -> None:
     if intake.rejected:
         path = str(intake.plan.path)
         # Files of one name from two folders each have a quarantine of their own.
-        intake.quarantine = _free_quarantine(intake.quarantine, spelled(path))
+        intake.quarantine = free_quarantine(intake.quarantine, spelled(path))
         # What was settled of the same rows stays settled.
         settled = settled_entries(intake.quarantine)
         entries = (row.entry(path) for row in intake.rejected)
@@ -253,7 +245,7 @@ def _imported_rows(intake: Intake, shape: Shape) -> Iterator[Imported]:
         counts.clear()
     intake.taken.begin()
     for converted in convert(intake.plan, shape):
-        row: Imported | Rejected | LeftOut | None = converted
+        row: Imported | Rejected | str | None = converted
         if isinstance(converted, Imported):
             row = _placed(intake, converted, shape)
         if row is None:
@@ -269,7 +261,7 @@ def _imported_rows(intake: Intake, shape: Shape) -> Iterator[Imported]:
         elif isinstance(row, Rejected):
             intake.rejected.append(row)
         else:
-            intake.left_out[row.condition] += 1
+            intake.left_out[row] += 1
 
 
 def _placed(intake: Intake, row: Imported, shape: Shape) -> Imported | Rejected | None:
@@ -281,26 +273,6 @@ def _placed(intake: Intake, row: Imported, shape: Shape) -> Imported | Rejected 
         reason = "its id is taken, and the schema allows no other; --id-prefix names one"
         return Rejected(row.line, "E908", reason, row.raw)
     return replace(row, raw=orjson.dumps(line), value=line)
-
-
-def _free_quarantine(wanted: Path, source: str) -> Path:
-    """Return ``wanted``, or the first numbered name after it that does not hold the rows of another file."""
-    path, number = wanted, 1
-    while path.exists() and _source_of(path) != source:
-        number += 1
-        path = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
-    return path
-
-
-def _source_of(quarantine: Path) -> str:
-    """Return the file whose rows a quarantine file holds, "" where somebody has edited it past recognition."""
-    with open_file(quarantine) as handle:
-        first = handle.readline()
-    try:
-        entry = orjson.loads(first)
-    except orjson.JSONDecodeError:
-        return ""
-    return str(entry.get("file", "")) if isinstance(entry, dict) else ""
 
 
 def _write_some(target: Path, lines: Iterator[bytes]) -> bool:
@@ -335,8 +307,9 @@ def _is_same(chunks: Iterable[bytes], path: Path) -> bool:
         return is_same and not handle.read(1)
 
 
-def convert(plan: ImportPlan, shape: Shape) -> Iterator[Imported | Rejected | LeftOut]:
-    """Yield every row of the planned file as a line of ``shape``, as rejected with the reason, or as left out.
+def convert(plan: ImportPlan, shape: Shape) -> Iterator[Imported | Rejected | str]:
+    """Yield every row of the planned file as a line of ``shape``, as rejected with the reason, or as the condition,
+    "column=value", by which `Reading.only` leaves it out.
 
     A row in the workspace's shape keeps its bytes unless a category or the split of its file is added.
     """
@@ -356,7 +329,7 @@ def convert(plan: ImportPlan, shape: Shape) -> Iterator[Imported | Rejected | Le
             yield row
             continue
         if condition := reading.excluded_by(row.value):
-            yield LeftOut(row.line, condition)
+            yield condition
             continue
         try:
             form = plan.format or (None if shape.is_valid(row.value) else rival)

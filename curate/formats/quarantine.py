@@ -91,13 +91,24 @@ def settled_entries(path: Path) -> dict[bytes, Json]:
     """Return what is noted of the settled rows in the quarantine file ``path``, by `entry_key`; empty without one."""
     if not path.is_file():
         return {}
-    notes: dict[bytes, Json] = {}
     with open_file(path) as lines:
-        for line in lines:
-            entry = _entry(line)
-            if entry is not None and _SETTLED in entry:
-                notes[entry_key(entry)] = {_SETTLED: entry[_SETTLED]}
-    return notes
+        entries = filter(None, map(_entry, lines))
+        return {entry_key(entry): {_SETTLED: entry[_SETTLED]} for entry in entries if _SETTLED in entry}
+
+
+def free_quarantine(wanted: Path, source: str) -> Path:
+    """Return ``wanted``, or the first numbered name after it that does not hold the rows of another file."""
+    path, number = wanted, 1
+    while path.exists() and _source_of(path) != source:
+        number += 1
+        path = wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+    return path
+
+
+def _source_of(quarantine: Path) -> str:
+    """Return the file whose rows a quarantine file holds, "" where somebody has edited it past recognition."""
+    with open_file(quarantine) as lines:
+        return str((_entry(lines.readline()) or {}).get("file", ""))
 
 
 def entry_key(entry: Mapping[str, Json]) -> bytes:

@@ -67,17 +67,12 @@ class TakenIds:
     def _name(self, source: str, wanted: str, value: Mapping[str, Json]) -> str:
         if self.before.get(source):
             return self.before[source]
-        if source in self.before:
-            # The row is another record's since the last import.
-            self.num_taken += 1
-            if self.choice == "replace":
-                self.replaced[wanted] = value
-            return ""
-        is_twin = wanted in self.given
-        if not is_twin and wanted not in self.ids:
+        # The row may be another record's since the last import.
+        is_left, is_twin = source in self.before, wanted in self.given
+        if not is_left and not is_twin and wanted not in self.ids:
             return wanted
         self.num_taken += 1
-        if not is_twin and self.choice != "new":
+        if is_left or (not is_twin and self.choice != "new"):
             if self.choice == "replace":
                 self.replaced[wanted] = value
             return ""

@@ -362,14 +362,19 @@ def conventional_view(schema: Json) -> View | None:
 
 def at(value: Json, parts: Sequence[str]) -> Json:
     """Return what stands at a path, None where nothing does."""
+    return value_at(value, parts)[0]
+
+
+def value_at(value: Json, parts: Sequence[str]) -> tuple[Json, bool]:
+    """Return what stands at a path, and whether anything does."""
     for part in parts:
-        if isinstance(value, dict):
-            value = value.get(part)
+        if isinstance(value, dict) and part in value:
+            value = value[part]
         elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
             value = value[int(part)]
         else:
-            return None
-    return value
+            return None, False
+    return value, True
 
 
 def put(line: dict[str, Json], parts: Sequence[str], part: Json) -> None:

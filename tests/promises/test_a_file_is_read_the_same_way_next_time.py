@@ -94,14 +94,23 @@ def test_another_reading_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
     assert answers(workspace) == {f"q{n}": f"good {n}" for n in range(4)}
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".utf-16.csv", ".csv.gz"])
 @pytest.mark.parametrize("now", ["frage,gold\na,b\n", "frage;antwort\na;b\n", "1,2\n3,4\n"])
-def test_a_file_that_does_not_fit_its_reading_is_refused(now: str, tmp_path: Path) -> None:
-    workspace, source = outside.make_workspace(tmp_path / "desk", outside.rows_on("cats", 2)), tmp_path / "more.csv"
-    source.write_text("frage,antwort\nWas?,Das.\n", encoding="utf-8")
+def test_a_file_that_does_not_fit_its_reading_is_refused(now: str, suffix: str, tmp_path: Path) -> None:
+    workspace, source = (
+        outside.make_workspace(tmp_path / "desk", outside.rows_on("cats", 2)),
+        tmp_path / f"more{suffix}",
+    )
+
+    def write(text: str) -> None:
+        raw = text.encode("utf-16" if "utf-16" in suffix else "utf-8")
+        source.write_bytes(gzip.compress(raw) if suffix.endswith(".gz") else raw)
+
+    write("frage,antwort\nWas?,Das.\n")
     said = ["--map", "instruction=frage,output=antwort"]
     outside.succeed(outside.curate("import", source, "--into", workspace, *said))
     before = answers(workspace)
-    source.write_text(now, encoding="utf-8")
+    write(now)
     for more in ([], ["--update"]):
         done = outside.curate("import", source, "--into", workspace, *more)
         assert (done.returncode, "E908" in done.stderr, "--map" in done.stderr) == (2, True, True)

@@ -8,7 +8,6 @@ underscore are shared.
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -23,7 +22,7 @@ import orjson
 from curate.base.file_guard import open_file
 from curate.base.record import TRACES, CurateError, Json, Split
 from curate.base.registry import Registry
-from curate.base.storage import AtomicFile, write_atomic
+from curate.base.storage import AtomicFile
 from curate.base.tables import counted
 from curate.formats.row_file import RowFile
 
@@ -72,7 +71,8 @@ class ExportRun:
     _lost_keys: Counter[str] = field(default_factory=Counter)
     _num_joined: int = 0
     _num_compared: int = 0
-    _skipped: AtomicFile | None = None
+    skipped: AtomicFile | None = None
+    """skipped.jsonl, which begins with the first row that stays out."""
 
     def lines(self, split: Split) -> Iterator[Line]:
         """Yield what the format makes of each row of a split; those that it cannot express go to skipped.jsonl."""
@@ -84,21 +84,14 @@ class ExportRun:
                 made = self.form.convert(row)
             except CannotExpressError as fault:
                 self.reasons[fault.reason] += 1
-                self._skipped = self._skipped or AtomicFile(self.folder / "skipped.jsonl")
+                self.skipped = self.skipped or AtomicFile(self.folder / "skipped.jsonl")
                 skipped = {"id": row["id"], "split": split, "reason": fault.reason, "row": dict(row)}
-                self._skipped.write(orjson.dumps(skipped, option=orjson.OPT_APPEND_NEWLINE))
+                self.skipped.write(orjson.dumps(skipped, option=orjson.OPT_APPEND_NEWLINE))
                 continue
             self._count_losses(row)
             made = [made] if isinstance(made, Mapping) else made
             self.num_rows += len(made)
             yield from made
-
-    def write_each(self, name: str, chunks: Callable[[Split], Iterable[bytes]]) -> list[Path]:
-        """Write ``chunks`` of each split to the file ``name``, in which {} is the split, and return the files."""
-        paths = {split: self.folder / name.format(split) for split in self.rows_by_split}
-        for split, path in paths.items():
-            write_atomic(path, chunks(split))
-        return list(paths.values())
 
     def _count_losses(self, row: ExportRow) -> None:
         keeps = self.form.keeps
@@ -124,17 +117,10 @@ class ExportRun:
             lost = "joins an instruction and its input, or a context and its question"
             yield f"{name} {lost}: {self._num_joined:,} records."
 
-    def commit_skipped(self) -> Path | None:
-        """Give skipped.jsonl its name, and return its path; None where no row was skipped."""
-        if self._skipped is None:
-            return None
-        self._skipped.commit()
-        return self._skipped.path
-
     def close(self) -> None:
         """Remove what is left of a file that was not finished."""
-        if self._skipped:
-            self._skipped.close()
+        if self.skipped:
+            self.skipped.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,27 +137,27 @@ class ExportResult:
 
 def write_lines(export: ExportRun) -> list[Path]:
     """Write a file of JSON lines for each split, and raw text to one of its own below text/."""
-    return write_files(export, ("{}.jsonl", "text/{}.jsonl"), lambda line, _is_first: orjson.dumps(line) + b"\n")
+    return write_files(export, ("{}.jsonl", "text/{}.jsonl"), lambda line: orjson.dumps(line) + b"\n")
 
 
 def write_files(
-    export: ExportRun, names: tuple[str, str], spell: Callable[[Line, bool], bytes], end: bytes = b""
-) -> list[Path]:
+    export: ExportRun, names: tuple[str, str], spell: Callable[[Line], bytes],
+    begin: bytes = b"", joint: bytes = b"", end: bytes = b"",
+) -> list[Path]:  # fmt: skip
     """Write the lines of each split to the first of ``names``, in which {} is the split, and raw text to the second.
 
-    One file cannot hold rows of two types. ``spell`` is given a line, and whether it is the first of its file. Without
-    an ``end`` there is a first file of each split also where it is empty.
+    One file cannot hold rows of two types. A file has ``begin``, its lines with a ``joint`` between two, and ``end``.
+    Without an ``end`` there is a first file of each split also where it is empty.
     """
     paths: list[Path] = []
     for split in export.rows_by_split:
         first, texts = (export.folder / name.format(split) for name in names)
-        with closing(_OpenFiles()) as files:
+        with closing(_OpenFiles(begin)) as files:
             if not end:
                 files.at(first)
             for line in export.lines(split):
                 path = texts if line.keys() == {"text"} else first
-                is_first = path not in files
-                files.at(path).write(spell(line, is_first))
+                files.at(path, joint).write(spell(line))
             for file in files.values():
                 file.write(end)
                 file.commit()
@@ -180,13 +166,17 @@ def write_files(
 
 
 class _OpenFiles(dict[Path, AtomicFile]):
-    """Files that are being written."""
+    """Files that are being written, each of which starts with ``begin``."""
 
-    def at(self, path: Path) -> AtomicFile:
-        """Return the file at ``path``, which begins where it is not yet open."""
-        if path not in self:
-            self[path] = AtomicFile(path)
-        return self[path]
+    def __init__(self, begin: bytes) -> None:
+        self._begin = begin
+
+    def at(self, path: Path, joint: bytes = b"") -> AtomicFile:
+        """Return the file at ``path``, after a ``joint`` where it is open already."""
+        is_open = path in self
+        file = self.setdefault(path, self.get(path) or AtomicFile(path))
+        file.write(joint if is_open else self._begin)
+        return file
 
     def close(self) -> None:
         """Remove what is left of files that were not finished."""
@@ -196,10 +186,9 @@ class _OpenFiles(dict[Path, AtomicFile]):
 
 @dataclass(frozen=True, slots=True)
 class Exporter:
-    """One format: its name, what it is, what it makes of a row, and what writes that and returns the files."""
+    """One format: its name, what it makes of a row, and what writes that and returns the files."""
 
     name: str
-    help: str
     convert: Convert
     write: Callable[[ExportRun], list[Path]] = write_lines
     keeps: tuple[str, ...] | None = ()
@@ -214,11 +203,8 @@ _exporters: Registry[Exporter] = Registry("exporters", __name__)
 
 
 def exporter(name: str, **options: Any) -> Callable[[Function], Function]:
-    """Register a function that returns a row as a format has it.
-
-    Its docstring is the help text, the options are those of `Exporter`.
-    """
-    return _exporters.adding(name, lambda convert: Exporter(name, inspect.getdoc(convert) or "", convert, **options))
+    """Register a function that returns a row as a format has it; the options are those of `Exporter`."""
+    return _exporters.adding(name, lambda convert: Exporter(name, convert, **options))
 
 
 def exporters() -> dict[str, Exporter]:
@@ -240,12 +226,12 @@ def export_rows(name: str, rows_by_split: RowsBySplit, folder: Path, manifest: M
         raise CurateError("E945 unknown-format", message, f"Formats are dataset, {', '.join(known)}.")
     with closing(ExportRun(known[name], rows_by_split, folder, manifest)) as export:
         paths = known[name].write(export)
-        skipped = export.commit_skipped()
+        if export.skipped:
+            export.skipped.commit()
     notes = [*export.notes, *export.remarks()]
-    if not skipped:
-        return ExportResult(paths, export.num_rows, export.reasons, notes)
-    rows = RowFile(open_file(skipped), export.reasons.total())
-    return ExportResult([*paths, skipped], export.num_rows, dict(export.reasons.most_common()), notes, rows)
+    skipped = [export.skipped.path] if export.skipped else []
+    rows = RowFile(open_file(skipped[0]), export.reasons.total()) if skipped else ()
+    return ExportResult([*paths, *skipped], export.num_rows, dict(export.reasons.most_common()), notes, rows)
 
 
 def _unwritten_keys(row: ExportRow) -> Iterator[str]:

@@ -20,10 +20,10 @@ def readme(
 
     ``opening`` says how the files are opened; ``files`` names the file of each split for the Hub's viewer.
     """
-    num_rows = sum(len(rows) for rows in rows_by_split.values())
-    return (
-        f"---\n{_yaml(_front_matter(manifest, num_rows, files or {}))}---\n\n{card(rows_by_split, manifest, opening)}"
-    )
+    head = _front_matter(manifest, sum(map(len, rows_by_split.values())), files or {})
+    # JSON in ASCII is YAML too (1.2 is its superset, and no string here can be taken for a date or a number).
+    lines = "".join(f"{key}: {json.dumps(value)}\n" for key, value in head.items())
+    return f"---\n{lines}---\n\n{card(rows_by_split, manifest, opening)}"
 
 
 def _front_matter(manifest: Mapping[str, Json], num_rows: int, files: Mapping[str, str]) -> dict[str, Json]:
@@ -44,11 +44,6 @@ def _front_matter(manifest: Mapping[str, Json], num_rows: int, files: Mapping[st
         parts = [{"split": split, "path": path} for split, path in files.items()]
         head["configs"] = [{"config_name": "default", "data_files": parts}]
     return head
-
-
-def _yaml(head: Mapping[str, Json]) -> str:
-    # JSON in ASCII is YAML too (1.2 is its superset, and no string here can be taken for a date or a number).
-    return "".join(f"{key}: {json.dumps(value)}\n" for key, value in head.items())
 
 
 def card(rows_by_split: RowsBySplit, manifest: Mapping[str, Json], opening: str) -> str:

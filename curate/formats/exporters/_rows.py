@@ -1,30 +1,19 @@
-"""Rows as several formats need them: their conversations, and columns with explicit types."""
-
-# The columns are the same for Parquet and for `datasets`: nothing is inferred from the data.
+"""Rows as several formats need them: their conversations, without what a format cannot express."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 import orjson
 
-from curate.base.record import TRACES, Json
-from curate.formats.exporters import CannotExpressError, ExportRow, RowsBySplit
+from curate.base.record import Json
+from curate.formats.exporters import CannotExpressError, ExportRow
 
 Message = Mapping[str, Json]
-# Columns of text; ``tools`` and ``line`` are JSON text, because their parts have no common type.
-TEXTS = ("id", "kind", "category", "cluster", "text", "tools", "source", "license", "line")
-# Columns of conversations, where records compare answers.
+# Keys of two answers, the better one first.
 PAIR = ("chosen", "rejected")
-# The columns of a message, and what may be in them.
-_KINDS: dict[str, Any] = dict.fromkeys(("role", "content", TRACES[0], "name", "tool_call_id"), str | None) | {
-    "train": bool | None, "weight": float | int | None,
-}  # fmt: skip
-# Columns of numbers; null where a record counts as others do.
-NUMBERS = ("weight",)
 
 
 def messages_of(row: ExportRow) -> list[Message]:
@@ -93,7 +82,7 @@ def parted(messages: Sequence[Message]) -> tuple[list[Message], Message]:
 
 def with_arguments_as_text(message: Message) -> dict[str, Json]:
     """Return a message whose tool calls hold their arguments as JSON text, as OpenAI does."""
-    return _with_arguments(message, lambda value: value if isinstance(value, str) else _json_text(value))
+    return _with_arguments(message, lambda value: value if isinstance(value, str) else json_text(value))
 
 
 def with_arguments_as_object(message: Message) -> dict[str, Json]:
@@ -175,55 +164,6 @@ def _object(value: Json) -> Json:
     return value
 
 
-def columns_of(row: ExportRow) -> dict[str, Any]:
-    """Return a row with every column present; a message has no other keys, so that the types are complete.
-
-    Raises:
-        CannotExpressError: a field of a message has another type than its column.
-    """
-    plain = {name: row.get(name) for name in (*TEXTS, *NUMBERS)}
-    texts = {"tools": _json_text(row["tools"]), "line": _json_text(row.get("line"))}
-    turns = None if row["messages"] is None else [_message_columns(message) for message in row["messages"]]
-    return plain | texts | {"messages": turns} | (_pair_columns(row) if "answers" in row else {})
-
-
-def conversations_in(rows_by_split: RowsBySplit) -> tuple[str, ...]:
-    """Return the names of the columns that hold messages: where records compare answers, two more than one."""
-    first = next(chain.from_iterable(rows_by_split.values()), {})
-    return ("messages", *PAIR) if "answers" in first else ("messages",)
-
-
-def _pair_columns(row: ExportRow) -> dict[str, Any]:
-    """Return the conversation with the best answer and with the worst; null where a row has no such two."""
-    # Trainers find the prompt as what both have in common.
-    try:
-        prompt, *answers = preference_pair(row)
-    except CannotExpressError:
-        return dict.fromkeys(PAIR)
-    sides = ([_message_columns(message) for message in (*prompt, *answer)] for answer in answers)
-    return dict(zip(PAIR, sides, strict=True))
-
-
-def _message_columns(message: Message) -> dict[str, Any]:
-    calls = with_arguments_as_text(message).get("tool_calls")
-    columns = [
-        {
-            "id": call.get("id"),
-            "type": call.get("type"),
-            "function": {name: call["function"][name] for name in ("name", "arguments")},
-        }
-        for call in calls or ()
-    ]
-    plain = {name: message.get(name) for name in _KINDS}
-    if plain["content"] is not None:
-        plain["content"] = content_text(message)
-    called = [call[name] for call in columns for name in ("id", "type")]
-    if not all(isinstance(plain[name], kind) for name, kind in _KINDS.items()) or not all(
-        isinstance(text, str | None) for text in called
-    ):
-        raise CannotExpressError("a field of a message has another type than its column")
-    return plain | {"tool_calls": None if calls is None else columns}
-
-
-def _json_text(value: Json) -> str | None:
+def json_text(value: Json) -> str | None:
+    """Return a value as JSON text; None stays None."""
     return None if value is None else json.dumps(value, ensure_ascii=False)

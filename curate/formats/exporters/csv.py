@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from pathlib import Path
 
-from curate.base.record import Split
 from curate.base.storage import write_atomic
-from curate.formats.exporters import CannotExpressError, ExportRow, ExportRun, exporter
+from curate.formats.exporters import CannotExpressError, ExportRow, ExportRun, Line, exporter, write_files
 from curate.formats.exporters._rows import instruction_and_input, messages_of, plain_turns
 from curate.formats.spreadsheet import COLUMNS, guarded
 
 
 def _write(export: ExportRun) -> list[Path]:
     num_guarded = 0
+    writer = csv.DictWriter(_LineEncoder(), COLUMNS, lineterminator="\r\n")
 
-    def lines(split: Split) -> Iterator[bytes]:
+    def spell(cells: Line) -> bytes:
         nonlocal num_guarded
-        writer = csv.DictWriter(_LineEncoder(), COLUMNS, lineterminator="\r\n")
-        yield writer.writeheader()
-        for cells in export.lines(split):
-            safe = {name: guarded(cell) for name, cell in cells.items()}
-            num_guarded += sum(safe[name] != cells[name] for name in COLUMNS)
-            yield writer.writerow(safe)
+        safe = {name: guarded(cell) for name, cell in cells.items()}
+        num_guarded += sum(safe[name] != cells[name] for name in COLUMNS)
+        line: bytes = writer.writerow(safe)
+        return line
 
-    paths = export.write_each("{}.csv", lines)
+    paths = write_files(export, ("{}.csv", "{}.csv"), spell, begin=writer.writeheader())
     if num_guarded:
         note = (
             f"{num_guarded:,} cells that a spreadsheet could run begin with an apostrophe that is not data. "

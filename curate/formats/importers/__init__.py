@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import codecs
-import inspect
 import math
 import os
 import re
@@ -153,7 +152,6 @@ class Importer:
     """
 
     name: str
-    help: str
     recognise: Recognise
     read: Read
     samples: Sequence[Row]
@@ -181,7 +179,6 @@ class Container:
     """
 
     name: str
-    help: str
     rows: Rows
     fits: Callable[[Path, bytes], bool]
     priority: int = 0
@@ -214,21 +211,21 @@ _containers: Registry[Container] = Registry("importers", __name__)
 def importer(
     name: str, *, fits: Callable[[Row], bool] = lambda _row: False, recognise: Recognise | None = None, **options: Any
 ) -> Callable[[Read], Read]:
-    """Register a function that reads one row; its docstring is the help text, the options are those of `Importer`.
+    """Register a function that reads one row; the options are those of `Importer`.
 
     Rows are recognised by the share of them that ``fits``, or by all of them with ``recognise``. ``samples`` are its
     proof.
     """
     likeness = recognise or partial(share, fits=fits)
-    return _importers.adding(name, lambda read: Importer(name, inspect.getdoc(read) or "", likeness, read, **options))
+    return _importers.adding(name, lambda read: Importer(name, likeness, read, **options))
 
 
 def container(name: str, **options: Any) -> Callable[[Rows], Rows]:
     """Register a function that yields the rows of a file; of those that fit, the highest priority reads it.
 
-    Its docstring is the help text, the options are those of `Container`.
+    The options are those of `Container`.
     """
-    return _containers.adding(name, lambda rows: Container(name, inspect.getdoc(rows) or "", rows, **options))
+    return _containers.adding(name, lambda rows: Container(name, rows, **options))
 
 
 def share(rows: Collection[Row], fits: Callable[[Row], bool]) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, get_args
 
@@ -41,11 +41,11 @@ JUDGEMENTS = _BAD | {
     "👍",
 }
 BAD = _BAD | {
-    "deny", "denied", "drop", "discard", "no", "n", "false", "f", "fail", "failed", "invalid", "down", "lose",
+    "deny", "denied", "drop", "discard", "no", "n", "false", "f", "invalid", "down", "lose",
     "ignore", "ignored", "skip", "skipped",
 }  # fmt: skip
 VERDICTS = JUDGEMENTS | BAD | {
-    "keep", "yes", "y", "true", "t", "ok", "okay", "pass", "passed", "right", "valid", "up", "win", "tie",
+    "keep", "yes", "y", "true", "t", "ok", "okay", "right", "valid", "up", "win", "tie",
 }  # fmt: skip
 DIGITS = frozenset({"0", "1"})
 ROLES = ("system", "developer", "user", "assistant", "tool", "function")
@@ -195,6 +195,11 @@ def is_filled(value: Json) -> bool:
     return value is not None and value not in ("", [], {})
 
 
+def first_of(row: Mapping[str, Json], names: Iterable[str], fits: Callable[[Json], bool] = is_filled) -> str:
+    """Return the first of ``names`` whose value ``fits``, "" where none does."""
+    return next((name for name in names if fits(row.get(name))), "")
+
+
 def as_list(value: Json) -> list[Json]:
     """Return a list as it is, and nothing of what is none."""
     return value if isinstance(value, list) else []
@@ -217,7 +222,7 @@ def is_messages(value: Json) -> bool:
 
 def talk_of(row: Mapping[str, Json]) -> str:
     """Return the field that holds messages, "" where none does."""
-    return next((name for name in ("messages", "prompt") if is_messages(row.get(name))), "")
+    return first_of(row, ("messages", "prompt"), is_messages)
 
 
 def reference_of(row: Mapping[str, Json]) -> str:
@@ -225,11 +230,11 @@ def reference_of(row: Mapping[str, Json]) -> str:
     talk = talk_of(row)
     if not talk or "completion" in row or row[talk][-1]["role"] not in ("user", "tool"):
         return ""
-    return next((name for name in _REFERENCES if is_filled(row.get(name))), "")
+    return first_of(row, _REFERENCES)
 
 
-def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Json]], bool]:
-    """Return the messages of a row, and whether they hold all that the row says.
+def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Json]], dict[str, Json]]:
+    """Return the messages of a row, and ``value`` by its ``key`` where they do not hold all that it says.
 
     Raises:
         RowError: a message that cannot be read, with its number.
@@ -260,7 +265,7 @@ def read_messages(value: Json, key: str = "messages") -> tuple[list[dict[str, Js
         message |= training_marks(turn, where, is_answer=is_answer) | ({TRACES[0]: trace} if trace else {})
         is_exact = is_exact and message == _renamed(given, trace)
         messages.append(message)
-    return messages, is_exact
+    return messages, {} if is_exact else {key: value}
 
 
 def _as_tools(turn: dict[str, Json], call: str, before: str) -> dict[str, Json]:

@@ -20,18 +20,18 @@ from curate.formats.importers._foreign import low_ratings
 from curate.formats.importers._reading import (
     VERDICTS,
     as_list,
+    first_of,
     is_filled,
     is_messages,
     read_messages,
     take_common,
     value_at,
 )
-from curate.formats.importers.mapping import guess, plain_name
+from curate.formats.importers.mapping import CLASSES, guess, plain_name
 from curate.jsonl import pointer_of
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _ANSWERS = frozenset({"output", "response", "answer", "completion", "target", "reply", "solution"})
-_CLASSES = frozenset({"label", "labels", "category", "intent", "class", "sentiment"})
 _REMARK = re.compile(r"comment|note|remark|reason|explan|rational|feedback")
 _ANNOTATORS = "annotators"
 Row = dict[str, Json]
@@ -57,7 +57,7 @@ class Task:
 def annotation_tool(
     name: str, *, find_question: Callable[[Sequence[Row]], str] = lambda _rows: "", **options: Any
 ) -> Callable[[Callable[[Row, str], Task]], Any]:
-    """Register an importer by a function that says what is in a row; its docstring is the help.
+    """Register an importer by a function that says what is in a row.
 
     It is also given the column that is asked about, which ``find_question`` returns in rows that do not tell it from
     the answers.
@@ -78,7 +78,6 @@ def annotation_tool(
         def read(row: Row, mapping: Mapping[str, str]) -> ConvertedRow:
             return record_of(read_task(row, mapping.get("instruction", "")), mapping)
 
-        read.__doc__ = read_task.__doc__
         return importer(name, guess=guess_questions, **({"notices": low_ratings} | options))(read)
 
     return register
@@ -86,13 +85,9 @@ def annotation_tool(
 
 def _is_open(data: Mapping[str, Json]) -> bool:
     """Whether what was shown to annotators holds no answer yet."""
-    if talk := _talk_of(data):
+    if talk := first_of(data, data, is_messages):
         return bool(data[talk][-1]["role"] != "assistant")
     return "output" not in guess([_texts(data)])
-
-
-def _talk_of(data: Mapping[str, Json]) -> str:
-    return next((key for key, value in data.items() if is_messages(value)), "")
 
 
 def _texts(data: Mapping[str, Json]) -> dict[str, Json]:
@@ -131,7 +126,7 @@ def _rank(question: str, answers: Sequence[GivenAnswer]) -> int:
     # Where nothing says what was asked for, texts of several words are free where few are given twice.
     if form == "text" or (not form and 2 * len({*texts}) > len(texts) and any(" " in text for text in texts)):
         return 4 if _REMARK.search(name) else 1
-    return 2 if name in _ANSWERS | _CLASSES else 3
+    return 2 if name in _ANSWERS | {*CLASSES, "labels"} else 3
 
 
 def record_of(task: Task, mapping: Mapping[str, str]) -> ConvertedRow:
@@ -144,11 +139,10 @@ def record_of(task: Task, mapping: Mapping[str, str]) -> ConvertedRow:
     """
     row = task.shown | ({"id": task.name} if task.name is not None else {})
     kind: Kind = "chat"
-    if talk := _talk_of(task.shown):
+    if talk := first_of(task.shown, task.shown, is_messages):
         fields = {"messages": talk}
-        messages, is_exact = read_messages(task.shown[talk], talk)
+        messages, originals = read_messages(task.shown[talk], talk)
         said: Row = {"messages": messages}
-        originals = {} if is_exact else {talk: task.shown[talk]}
     else:
         kind, texts, originals = "instruction", _texts(task.shown), {}
         fields, asked = guess([texts]), mapping.get("instruction", "")

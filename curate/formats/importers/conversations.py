@@ -61,14 +61,15 @@ def _joined_parts(_path: Path, rows: Sequence[Row]) -> list[str]:
 )  # fmt: skip
 def read_openai(row: Row) -> ConvertedRow:
     """Chat rows of OpenAI, TRL, Anthropic, Mistral and Bedrock; the arguments of calls stay as they are written."""
-    messages, is_exact = read_messages(row.get("messages"))
+    messages, originals = read_messages(row.get("messages"))
     if row.get("choices") and messages[-1]["role"] != "assistant":
         raise RowError("its answer, a model's, stands in choices: put it behind the messages to train on it")
     system = row.get("system")
     if isinstance(system, str | list) and system and messages[0]["role"] != "system":
         # As a turn it is not where it was.
-        messages[:0], is_exact = read_messages([{"role": "system", "content": system}], "system")[0], False
-    return drafted("chat", row, {"messages": messages}, _TALK, {} if is_exact else {"messages": row["messages"]})
+        messages[:0] = read_messages([{"role": "system", "content": system}], "system")[0]
+        originals = {"messages": row["messages"]}
+    return drafted("chat", row, {"messages": messages}, _TALK, originals)
 
 
 @importer(
@@ -85,9 +86,9 @@ def read_reference(row: Row) -> ConvertedRow:
     talk, name = talk_of(row), reference_of(row)
     if not name:
         raise RowError("it has no reference answer, or its last message is an answer itself")
-    messages, is_exact = read_messages(row[talk], talk)
+    messages, originals = read_messages(row[talk], talk)
     answer = row[name] if isinstance(row[name], str) else rendered(row[name])
-    originals = ({} if is_exact else {talk: row[talk]}) | ({} if answer == row[name] else {name: row[name]})
+    originals |= {} if answer == row[name] else {name: row[name]}
     said = {"messages": [*messages, {"role": "assistant", "content": answer}]}
     return drafted("chat", row, said, {talk: "instruction", name: "output", "tools": "tools"}, originals)
 
@@ -161,15 +162,20 @@ def read_trl(row: Row) -> ConvertedRow:
     columns = {"prompt": "instruction", "completion": "output"}
     if not isinstance(prompt, list):
         return drafted("instruction", row, {"instruction": prompt, "output": completion}, columns)
-    question, is_prompt_exact = read_messages(prompt, "prompt")
-    answered, is_answer_exact = read_messages(completion, "completion")
+    question, asked = read_messages(prompt, "prompt")
+    answered, said = read_messages(completion, "completion")
     # From the joined messages alone nobody could tell where the prompt ended.
-    is_exact = is_prompt_exact and is_answer_exact and [turn["role"] for turn in answered] == ["assistant"]
+    is_exact = not asked | said and [turn["role"] for turn in answered] == ["assistant"]
     originals = {} if is_exact else {"prompt": prompt, "completion": completion}
     return drafted("chat", row, {"messages": question + answered}, columns | {"tools": "tools"}, originals)
 
 
-_TREE_ROLES = {"prompter": "user", "assistant": "assistant", "user": "user", "human": "user", "system": "system"}
+# What those who speak are called in trees and in talks that are written out.
+_SPEAKERS = {
+    "human": "user", "user": "user", "instruction": "user", "question": "user", "prompter": "user",
+    "assistant": "assistant", "response": "assistant", "answer": "assistant", "gpt": "assistant", "bot": "assistant",
+    "system": "system",
+}  # fmt: skip
 
 
 def _is_tree(row: Row) -> bool:
@@ -197,7 +203,7 @@ def read_tree(row: Row) -> list[ConvertedRow | RowError]:
 def _talks(node: Json, before: list[Row], around: Row) -> Iterator[ConvertedRow | RowError]:
     """Yield the talks that go through ``before`` and this message, and what of the tree is in none of them."""
     # The strict parser has seen to it that no tree is deep.
-    if not isinstance(node, dict) or not isinstance(node.get("text"), str) or str(node.get("role")) not in _TREE_ROLES:
+    if not isinstance(node, dict) or not isinstance(node.get("text"), str) or str(node.get("role")) not in _SPEAKERS:
         yield RowError("a message has no text, or no role", part=node)
         return
     if node.get("deleted") or node.get("review_result") is False:
@@ -205,9 +211,9 @@ def _talks(node: Json, before: list[Row], around: Row) -> Iterator[ConvertedRow 
         return
     path, replies = [*before, node], as_list(node.get("replies"))
     behind = [one for reply in replies for one in _talks(reply, path, around)]
-    is_answer = _TREE_ROLES[node["role"]] == "assistant"
+    is_answer = _SPEAKERS[node["role"]] == "assistant"
     if is_answer and not any(isinstance(one, ConvertedRow) for one in behind):
-        messages = [{"role": _TREE_ROLES[turn["role"]], "content": turn["text"]} for turn in path]
+        messages = [{"role": _SPEAKERS[turn["role"]], "content": turn["text"]} for turn in path]
         name = node.get("message_id")
         named = {"id": name} if isinstance(name, str) and name else {}
         turns = [{key: value for key, value in turn.items() if key not in ("text", "replies")} for turn in path]
@@ -218,13 +224,9 @@ def _talks(node: Json, before: list[Row], around: Row) -> Iterator[ConvertedRow 
     yield from behind
 
 
-_WORDS = {
-    "human": "user", "user": "user", "instruction": "user", "question": "user", "prompter": "user",
-    "assistant": "assistant", "response": "assistant", "answer": "assistant", "gpt": "assistant", "bot": "assistant",
-    "system": "system",
-}  # fmt: skip
 # At the beginning of a line; "Human:" without more is too common in plain text.
-_NAMED = rf"(?:#{{2,4}} ?({'|'.join(_WORDS)}) ?:|<\|({'|'.join(_WORDS)})\|>|<\|im_start\|>({'|'.join(_WORDS)})\n)[ \t]*"
+_SPEAKER = "|".join(_SPEAKERS)
+_NAMED = rf"(?:#{{2,4}} ?({_SPEAKER}) ?:|<\|({_SPEAKER})\|>|<\|im_start\|>({_SPEAKER})\n)[ \t]*"
 _MARK = re.compile(rf"^[ \t]*{_NAMED}", re.IGNORECASE | re.MULTILINE)
 # A talk in one line, which no line end divides.
 _INLINE = re.compile(rf"(?:^|(?<=\s)){_NAMED}", re.IGNORECASE)
@@ -248,7 +250,7 @@ def _marks_in(text: Json) -> list[re.Match[str]]:
 
 
 def _role(mark: re.Match[str]) -> str:
-    return _WORDS[(mark[1] or mark[2] or mark[3]).lower()]
+    return _SPEAKERS[(mark[1] or mark[2] or mark[3]).lower()]
 
 
 @importer(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 
 from curate.formats.importers import (
@@ -23,24 +23,28 @@ from curate.formats.importers import (
 )
 from curate.formats.importers.documents import SUFFIXES
 from curate.formats.importers.packed import UnpackFolder, rows_inside
+from curate.formats.importers.tabular import TABLES
 
-_SUFFIXES = (".csv", ".tsv", ".tab", *SUFFIXES)
 _CHUNK = 1024 * 1024
 
 
 def _fits(path: Path, head: bytes) -> bool:
-    return path.suffix.lower() in _SUFFIXES and path.is_file() and bool(wide_encoding(head))
+    return path.suffix.lower() in (*TABLES, *SUFFIXES) and path.is_file() and bool(wide_encoding(head))
 
 
 def _notices(path: Path) -> Sequence[str]:
     encoding = wide_encoding(head_of(path))
-    return [f"its encoding is {encoding}, by its first bytes", *_notices_inside(path, encoding)]
+    return [f"its encoding is {encoding}, by its first bytes", *container_for(path, encoding).notices(path)]
 
 
-@container("encoded", fits=_fits, priority=2, notices=_notices)
+def _layout(path: Path) -> str:
+    return container_for(path, wide_encoding(head_of(path))).layout(path)
+
+
+@container("encoded", fits=_fits, priority=2, notices=_notices, layout=_layout)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """Tables and texts in UTF-16 or UTF-32; for any other encoding than UTF-8, `--encoding` names it."""
-    yield from _rows(path, wide_encoding(head_of(path)))
+    yield from container_for(path, wide_encoding(head_of(path))).rows(path)
 
 
 def container_for(path: Path, encoding: str) -> Container:
@@ -57,22 +61,16 @@ def container_for(path: Path, encoding: str) -> Container:
         hint = "Known are for example utf-8, utf-16, cp1252, cp1251, gb18030 and cp932."
         raise cannot_import(f"there is no encoding of texts called {encoding!r}", hint) from error
     head_of(path)
+    copy, folder = _copy(path, encoding)
+    inner = container_of(copy)
+
+    def rows(path: Path, _folder: UnpackFolder = folder) -> Iterator[SourceRow | Rejected]:
+        # Whoever reads the copy holds its folder.
+        yield from rows_inside(path, "", copy, inner.rows(copy))
+
     return replace(
-        container_of(_copy(path, encoding)[0]), rows=partial(_rows, encoding=encoding),
-        notices=partial(_notices_inside, encoding=encoding), unpacks=(),
-        layout=lambda path: container_of(copy := _copy(path, encoding)[0]).layout(copy),
-    )  # fmt: skip
-
-
-def _rows(path: Path, encoding: str) -> Iterator[SourceRow | Rejected]:
-    # Whoever reads the copy holds its folder.
-    copy, _folder = _copy(path, encoding)
-    yield from rows_inside(path, "", copy, container_of(copy).rows(copy))
-
-
-def _notices_inside(path: Path, encoding: str) -> Sequence[str]:
-    copy, _folder = _copy(path, encoding)
-    return container_of(copy).notices(copy)
+        inner, rows=rows, unpacks=(), notices=lambda _path: inner.notices(copy), layout=lambda _path: inner.layout(copy)
+    )
 
 
 def _copy(path: Path, encoding: str) -> tuple[Path, UnpackFolder]:

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,8 +37,7 @@ def _fits(path: Path, head: bytes) -> bool:
 
 
 def _notices(path: Path) -> Sequence[str]:
-    with _sheets(path) as sheets:
-        filled = [sheet for sheet in sheets if next(_records(sheet), None)]
+    with _sheets(path) as filled:
         if not filled:
             return ()
         header = _header_of(path, filled[0])
@@ -50,42 +49,36 @@ def _notices(path: Path) -> Sequence[str]:
 
 
 def _layout(path: Path) -> str:
-    with _sheets(path) as sheets:
-        for sheet in sheets:
-            if next(_records(sheet), None):
-                return f"sheet {sheet.title!r} and {'a' if _header_of(path, sheet).is_named else 'no'} header"
-        return ""
+    with _sheets(path) as filled:
+        if not filled:
+            return ""
+        return f"sheet {filled[0].title!r} and {'a' if _header_of(path, filled[0]).is_named else 'no'} header"
 
 
 @container("excel", fits=_fits, priority=4, notices=_notices, unpacks=("zip",), layout=_layout)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """Excel tables (.xlsx): the first sheet that holds anything; the line number of a row is its number there."""
-    with _sheets(path) as sheets:
-        sheet = next((sheet for sheet in sheets if next(_records(sheet), None)), None)
-        if sheet is None:
+    with _sheets(path) as filled:
+        if not filled:
             return
-        header = _header_of(path, sheet)
+        sheet, header = filled[0], _header_of(path, filled[0])
         for number, cells in islice(_records(sheet), int(header.is_named), None):
-            filled = {
+            values = {
                 name if name is not None else f"column_{index + 1}": value
-                for index, (name, value) in enumerate(zip(_padded(header.names, len(cells)), cells, strict=False))
+                for index, (name, value) in enumerate(zip_longest(header.names, cells))
                 if value is not None
             }
-            lost = next((name for name, value in filled.items() if isinstance(value, _Lost) or value in _ERRORS), None)
+            lost = next((name for name, value in values.items() if isinstance(value, _Lost) or value in _ERRORS), None)
             if lost is None:
-                yield jsonable(filled, number)
+                yield jsonable(values, number)
             else:
-                reason = f"{lost!r} is {filled[lost]}, of which no value is stored; save the table in Excel again"
-                yield Rejected(number, "S101", reason, repr(filled).encode(errors="backslashreplace"))
-
-
-def _padded(names: Sequence[str | None], width: int) -> Sequence[str | None]:
-    return [*names, *[None] * (width - len(names))]
+                reason = f"{lost!r} is {values[lost]}, of which no value is stored; save the table in Excel again"
+                yield Rejected(number, "S101", reason, repr(values).encode(errors="backslashreplace"))
 
 
 @contextmanager
 def _sheets(path: Path) -> Iterator[Sequence[_FormulaSheet]]:
-    """Yield the sheets of a workbook.
+    """Yield the sheets of a workbook that hold anything.
 
     Raises:
         CurateError: E908 when it cannot be read or unpacks to too much; E940 without openpyxl.
@@ -110,7 +103,7 @@ def _sheets(path: Path) -> Iterator[Sequence[_FormulaSheet]]:
             for sheet in (*book.worksheets, *formulas.worksheets):
                 # Where it says that the cells end is often wrong.
                 sheet.reset_dimensions()
-            yield sheets
+            yield [sheet for sheet in sheets if next(_records(sheet), None)]
     except (OSError, ValueError, KeyError, TypeError, SyntaxError, zipfile.BadZipFile) as error:
         # SyntaxError is the base of what is raised for broken XML.
         raise cannot_import(f"{path}: it cannot be read as a table of Excel: {error}", "Save it as CSV.") from error

@@ -9,9 +9,8 @@ from typing import Any
 from curate.base.record import SPLITS, missing_extra
 from curate.formats.importers import Rejected, Rows, SourceRow, cannot_import, container, head_of, jsonable
 from curate.formats.importers._reading import split_of
-from curate.formats.importers.arrow import rows as arrow_rows
-from curate.formats.importers.jsonl import rows as jsonl_rows
-from curate.formats.importers.parquet import rows as parquet_rows
+from curate.formats.importers.columnar import arrow_rows, parquet_rows
+from curate.formats.importers.json_files import line_rows
 
 
 def _fits(path: Path, _head: bytes) -> bool:
@@ -27,7 +26,7 @@ def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     # A dataset of ours comes first: its folder holds JSON lines, and may lie beside Parquet files.
     parts = [part for split in SPLITS if (part := path / f"{split}.jsonl").is_file()]
     if parts and (path / "manifest.json").is_file():
-        yield from _parts(path, parts, jsonl_rows)
+        yield from _parts(path, parts, line_rows)
         return
     if (path / "dataset_dict.json").exists() or (path / "state.json").exists():
         yield from _saved(path)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from curate.base.record import TRACES, Json
+from curate.base.record import Json
 from curate.formats.importers import ConvertedRow, Rejected, RowError, SourceRow, container, head_of, importer
 from curate.formats.importers._foreign import low_ratings
 from curate.formats.importers._reading import as_list, drafted, value_at
@@ -82,7 +83,7 @@ def read_task(row: Row) -> list[ConvertedRow | RowError]:
         if isinstance(part, dict) and isinstance(part.get("output"), str):
             draft = _alpaca_record(around | part)
             columns = {**draft.columns, "instances": "prompt and completion"}
-            records.append(ConvertedRow(draft.kind, draft.line, draft.extra, columns=columns))
+            records.append(replace(draft, columns=columns))
         else:
             records.append(RowError("an instance is no object with an output", part=part))
     return records
@@ -149,7 +150,7 @@ def _answer(question: Json, context: str, around: Row) -> ConvertedRow | RowErro
         "paragraphs": "prompt and completion",
         "qas": "prompt and completion",
     }
-    return ConvertedRow(draft.kind, draft.line, around | draft.extra, columns=columns)
+    return replace(draft, extra=around | draft.extra, columns=columns)
 
 
 _CHUNKS = ("chunk", "chunkId", "chunkName", "chunkContent")
@@ -178,11 +179,10 @@ def read_easy(row: Row) -> ConvertedRow:
     if name and not (isinstance(row.get("category"), str) and row["category"]):
         columns[name] = "category"
         texts["category"] = row[name]
-    if not row.get("cot"):
+    if not (row.get("cot") and _is_easy(row)):
         return drafted("instruction", row, texts, columns, has_our_names=False)
     said: Row = {"category": texts["category"]} if "category" in texts else {}
-    reasoned = {"role": "assistant", "content": row.get("answer"), TRACES[0]: row["cot"]}
-    said["messages"] = [{"role": "user", "content": row.get("question")}, reasoned]
+    said["messages"] = conversation({"instruction": row["question"], "output": row["answer"], "reasoning": row["cot"]})
     return drafted("chat", row, said, columns, has_our_names=False)
 
 
@@ -258,4 +258,4 @@ def read_run(row: Row) -> ConvertedRow:
     said = {**system, "instruction": row["input"], "output": output}
     columns = {"input": "instruction", "task_instruction": "system"}
     draft = drafted("instruction", row, said, columns, has_our_names=False)
-    return ConvertedRow(draft.kind, draft.line, draft.extra, columns={**columns, name: "output"})
+    return replace(draft, columns={**columns, name: "output"})

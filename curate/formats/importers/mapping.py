@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from string import ascii_lowercase, ascii_uppercase
 
-from curate.base.record import TRACES, Json
+from curate.base.record import TRACES, Json, Kind
 from curate.formats.importers import ConvertedRow, RowError, cannot_import, importer
 from curate.formats.importers._reading import as_list, is_filled, json_name, take_common, turns_of, value_at
 from curate.schema.view import PART_JOINT
@@ -39,12 +39,13 @@ _GUESSES: dict[str, tuple[str, ...]] = {
 OPTIONS_JOINT = "+"
 _OPTION = re.compile(r"(options?|choices?|opt|op|ending)_?([a-j]|\d)|()([a-j])")
 _GROUNDED = ("context", "question", "answer")
-_CLASSES = ("label", "category", "intent", "class", "sentiment")
+# What the class of a text is called.
+CLASSES = ("label", "category", "intent", "class", "sentiment")
 # What the two columns of a table without names are called: what is asked, and the answer.
 _HEADERLESS = ("column_1", "column_2")
 # Names of columns that mean something, as `plain_name` spells them.
 KNOWN_COLUMNS = frozenset(
-    {*FIELDS, *_CLASSES, *(name for names in _GUESSES.values() for name in names), "chosen", "rejected"}
+    {*FIELDS, *CLASSES, *(name for names in _GUESSES.values() for name in names), "chosen", "rejected"}
 ) - {*_HEADERLESS}
 
 
@@ -69,7 +70,7 @@ def guess(rows: Sequence[dict[str, Json]]) -> dict[str, str]:
 
     for field in ("instruction", "output"):
         take(field, _GUESSES[field])
-    take("output", _CLASSES)
+    take("output", CLASSES)
     take("output", [name for name in columns if name.startswith("is_")])
     take(
         "history",
@@ -221,18 +222,22 @@ def read(row: dict[str, Json], mapping: Mapping[str, str]) -> ConvertedRow:
     is_talk = bool(earlier) or "reasoning" in texts
     if is_talk and ("output" not in texts or texts.keys() & {"text", "question"}):
         raise RowError("the mapping names reasoning or history, which stand with an instruction and its output alone")
+    kind: Kind = "domain"
+    said: dict[str, Json]
     if "text" in texts:
-        return ConvertedRow("domain", line | {"text": texts["text"]}, extra, columns=columns)
-    if "question" in texts:
-        return ConvertedRow("domain", line | {name: texts.get(name, "") for name in _GROUNDED}, extra, columns=columns)
-    if not {"instruction", "output"} <= texts.keys():
+        said = {"text": texts["text"]}
+    elif "question" in texts:
+        said = {name: texts.get(name, "") for name in _GROUNDED}
+    elif not {"instruction", "output"} <= texts.keys():
         raise RowError("the mapping names no instruction and output, no question and answer, and no text")
-    if "context" in texts:
-        texts.setdefault("input", texts["context"])
-    if is_talk:
-        return ConvertedRow("chat", line | {"messages": conversation(texts, earlier)}, extra, columns=columns)
-    said = {name: texts[name] for name in ("system", "instruction", "input", "output") if name in texts}
-    return ConvertedRow("instruction", line | said, extra, columns=columns)
+    else:
+        if "context" in texts:
+            texts.setdefault("input", texts["context"])
+        kind, said = "chat", {"messages": conversation(texts, earlier)}
+        if not is_talk:
+            names = ("system", "instruction", "input", "output")
+            kind, said = "instruction", {name: texts[name] for name in names if name in texts}
+    return ConvertedRow(kind, line | said, extra, columns=columns)
 
 
 def _columns_of(mapping: Mapping[str, str]) -> dict[str, str]:

@@ -83,7 +83,14 @@ def _notices(path: Path) -> Sequence[str]:
     return [*said, *(f"{name} is left out: such files are not read in a zip" for name in others)]
 
 
-@container("packed", fits=_fits, priority=3, notices=_notices, unpacks=("gzip", "zstd", "zip"))
+def _layout(path: Path) -> str:
+    unpacked = _unpacked(path)
+    layouts = (member.container.layout(member.path) for member in unpacked.members)
+    # A file more that is laid out as the others changes nothing.
+    return "; ".join(filter(None, dict.fromkeys(layouts)))
+
+
+@container("packed", fits=_fits, priority=3, notices=_notices, unpacks=("gzip", "zstd", "zip"), layout=_layout)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """Data packed by gzip or zstd (.jsonl.gz, .csv.zst), or a zip of such files; of several, names say the split."""
     # Whoever reads a packed file holds its folder.

@@ -5,7 +5,8 @@ The forms are those of TRL, LLaMA-Factory, OpenAI, and sets such as UltraFeedbac
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from curate.base.record import Json
@@ -13,7 +14,9 @@ from curate.formats.importers import ConvertedRow, RowError, importer, share
 from curate.formats.importers._reading import (
     DIGITS,
     answer_of,
+    as_list,
     drafted,
+    first_of,
     is_filled,
     json_name,
     question_of,
@@ -28,6 +31,7 @@ _LISTS = ("completions", "responses", "answers")
 _SAID = ("content", "response", "text", "completion", "answer")
 _RATINGS = ("rating", "overall_score", "score")
 _GOOD, _BAD = frozenset({"true", "1", "good", "yes", "accept"}), frozenset({"false", "0", "bad", "no", "reject"})
+_TOOLS = {"tools": "tools"}
 _ASK = {"role": "user", "content": "Say hi."}
 
 
@@ -37,7 +41,7 @@ def _prompt_fields(row: dict[str, Json], prefix: Sequence[dict[str, Json]]) -> t
     Raises:
         RowError: nothing is asked.
     """
-    name = _prompt(row)
+    name = first_of(row, _PROMPTS)
     value, columns = row.get(name), {key: key for key in ("input", "system") if not is_filled(row.get(key))}
     if prefix:
         # What stands beside is the same once more, or goes with what else there is.
@@ -59,15 +63,6 @@ def _prompt_fields(row: dict[str, Json], prefix: Sequence[dict[str, Json]]) -> t
     if isinstance(system := row.get("system"), str) and system:
         messages, columns = [{"role": "system", "content": system}, *messages], {**columns, "system": "system"}
     return question_of(messages), columns
-
-
-def _drafted(
-    row: dict[str, Json],
-    said: Mapping[str, Json],
-    columns: Mapping[str, str],
-    originals: Mapping[str, Json] | None = None,
-) -> ConvertedRow:
-    return drafted("preference", row, said, {**columns, "tools": "tools"}, originals)
 
 
 def _is_answer(value: Json) -> bool:
@@ -110,19 +105,13 @@ def _pair_line(row: dict[str, Json]) -> ConvertedRow:
     prompt, columns = _prompt_fields(row, chosen[:num_shared])
     pair = {"chosen": answer_of(chosen[num_shared:]), "rejected": answer_of(rejected[num_shared:])}
     before = "prompt and " if num_shared else ""
-    return _drafted(row, prompt | pair, {**columns, **{name: f"{before}{name} answer" for name in pair}})
+    return drafted(
+        "preference", row, prompt | pair, {**columns, **_TOOLS, **{name: f"{before}{name} answer" for name in pair}}
+    )
 
 
 def _verdict(row: dict[str, Json]) -> str:
-    return next((name for name in VERDICT_COLUMNS if spelled_value(row.get(name)) in _GOOD | _BAD), "")
-
-
-def _prompt(row: dict[str, Json]) -> str:
-    return next((name for name in _PROMPTS if is_filled(row.get(name))), "")
-
-
-def _completion(row: dict[str, Json]) -> str:
-    return next((name for name in COMPLETIONS if _is_answer(row.get(name))), "")
+    return first_of(row, VERDICT_COLUMNS, lambda value: spelled_value(value) in _GOOD | _BAD)
 
 
 def _recognise_liked(rows: Sequence[dict[str, Json]]) -> float:
@@ -130,7 +119,9 @@ def _recognise_liked(rows: Sequence[dict[str, Json]]) -> float:
     # A column of 0 and 1 is a verdict where both are there; one of 1 alone may be anything.
     if values <= DIGITS and values != DIGITS:
         return 0.0
-    return share(rows, lambda row: bool(_verdict(row) and _completion(row) and _prompt(row)))
+    return share(
+        rows, lambda row: bool(_verdict(row) and first_of(row, COMPLETIONS, _is_answer) and first_of(row, _PROMPTS))
+    )
 
 
 @importer(
@@ -144,7 +135,7 @@ def _recognise_liked(rows: Sequence[dict[str, Json]]) -> float:
 )
 def read_liked(row: dict[str, Json]) -> ConvertedRow:
     """Answers with a verdict on each, as KTO trains on them: prompt, completion and label."""
-    verdict, name = _verdict(row), _completion(row)
+    verdict, name = _verdict(row), first_of(row, COMPLETIONS, _is_answer)
     if not verdict or not name:
         raise RowError("it has no answer with a verdict of true or false")
     turns, before = turns_of(row[name], name), list[dict[str, Json]]()
@@ -156,15 +147,11 @@ def read_liked(row: dict[str, Json]) -> ConvertedRow:
     prompt, columns = _prompt_fields(row, before)
     judged = {"completion": answer_of(turns), "liked": spelled_value(row[verdict]) in _GOOD}
     said = "prompt and completion" if before else "completion"
-    return _drafted(row, prompt | judged, {**columns, name: said, verdict: "liked"})
+    return drafted("preference", row, prompt | judged, {**columns, **_TOOLS, name: said, verdict: "liked"})
 
 
 def _rated_list(row: dict[str, Json]) -> str:
-    for name in _LISTS:
-        items = row.get(name)
-        if isinstance(items, list) and len(items) > 1 and all(map(_is_rated, items)):
-            return name
-    return ""
+    return first_of(row, _LISTS, lambda items: len(as_list(items)) > 1 and all(map(_is_rated, items)))
 
 
 def _is_rated(item: Json) -> bool:
@@ -172,8 +159,7 @@ def _is_rated(item: Json) -> bool:
 
 
 def _named(item: dict[str, Json], names: Sequence[str], kind: Any) -> str:
-    values = ((name, item.get(name)) for name in names)
-    return next((name for name, value in values if isinstance(value, kind) and not isinstance(value, bool)), "")
+    return first_of(item, names, lambda value: isinstance(value, kind) and not isinstance(value, bool))
 
 
 @importer(
@@ -197,7 +183,7 @@ def read_rated(row: dict[str, Json]) -> ConvertedRow:
         more.append({key: value for key, value in item.items() if key not in (said, rating, "model")})
     prompt, columns = _prompt_fields(row, ())
     originals = {name: more} if any(more) else {}
-    return _drafted(row, prompt | {"answers": answers}, {**columns, name: "answers"}, originals)
+    return drafted("preference", row, prompt | {"answers": answers}, {**columns, **_TOOLS, name: "answers"}, originals)
 
 
 _OPENAI = {"preferred_output": "chosen", "non_preferred_output": "rejected"}
@@ -222,4 +208,4 @@ def read_openai(row: dict[str, Json]) -> ConvertedRow:
     tools = {"tools": source["tools"]} if is_filled(source.get("tools")) else {}
     draft = _pair_line({**rest, **tools, "messages": source.get("messages")})
     columns = {**_OPENAI, "input": "prompt"}
-    return ConvertedRow(draft.kind, draft.line, draft.extra | ({"input": more} if more else {}), columns=columns)
+    return replace(draft, extra=draft.extra | ({"input": more} if more else {}), columns=columns)

@@ -90,10 +90,10 @@ def _layout(path: Path) -> str:
     return f"separator {table[1]!r} and {'a' if _header_of(table).is_named else 'no'} header"
 
 
-_SUFFIXES = (".csv", ".tsv", ".tab")
+TABLES = (".csv", ".tsv", ".tab")
 
 
-@container("table", fits=lambda path, _head: path.suffix.lower() in _SUFFIXES, notices=notices, layout=_layout)
+@container("table", fits=lambda path, _head: path.suffix.lower() in TABLES, notices=notices, layout=_layout)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """CSV and TSV with or without a header; every row has as many cells as the first."""
     table = _table(path)

@@ -6,7 +6,6 @@ same finding in the next run.
 
 from __future__ import annotations
 
-import inspect
 import os.path
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -60,9 +59,8 @@ class Verdict:
     """Lines that were looked at because they had changed; None where all lines were."""
 
     def __repr__(self) -> str:
-        numbers = {"error": self.num_errors, "warning": self.num_warnings, "info": self.num_infos}
-        amounts = ", ".join(counted(number, severity) for severity, number in numbers.items())
-        return f"<{'fails' if self.num_failing else 'passes'}: {amounts} in {counted(self.num_records, 'record')}>"
+        outcome = "fails" if self.num_failing else "passes"
+        return f"<{outcome}: {totals(self)} in {counted(self.num_records, 'record')}>"
 
     @property
     def num_findings(self) -> int:
@@ -152,10 +150,8 @@ Render = Callable[[Verdict, Page], Iterable[str]]
 
 @dataclass(frozen=True, slots=True)
 class ReportFormat:
-    """One format: its name, what yields its lines, and how many findings it shows the raw lines of."""
+    """One format: what yields its lines, and how many findings it shows the raw lines of."""
 
-    name: str
-    help: str
     render: Render
     num_sources: int = 0
 
@@ -164,9 +160,9 @@ _registry: Registry[ReportFormat] = Registry("reports", __name__)
 
 
 def report(name: str, *, num_sources: int = 0) -> Callable[[Render], Render]:
-    """Register a function that yields the lines of a verdict; its docstring says what they are."""
+    """Register a function that yields the lines of a verdict."""
     # A file of ours has the name of its format, so that no other format is imported with it.
-    return _registry.adding(name, lambda render: ReportFormat(name, inspect.getdoc(render) or "", render, num_sources))
+    return _registry.adding(name, lambda render: ReportFormat(render, num_sources))
 
 
 def format_names() -> list[str]:

@@ -4,7 +4,7 @@ A flat value and a turn of a conversation have fields; everything else is edited
 """
 
 from curate.schema.form.fields import Field, is_trained
-from curate.schema.form.model import Form, Typed, value_at
+from curate.schema.form.model import Form, Typed
 from curate.schema.form.text import (
     Misspelt,
     Spelling,
@@ -20,3 +20,4 @@ from curate.schema.form.text import (
     toml_of,
 )
 from curate.schema.rules import is_same
+from curate.schema.view import value_at

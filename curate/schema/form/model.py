@@ -13,6 +13,7 @@ from curate.schema import Shape
 from curate.schema.calls import refused_arguments
 from curate.schema.form.fields import NOTHING, Field, FieldReader
 from curate.schema.form.text import json_text, read_json
+from curate.schema.view import value_at
 
 _ROLES = ("system", "user", "assistant", "tool")
 _FOLLOWING = {"system": "user", "developer": "user", "user": "assistant", "assistant": "user", "tool": "assistant"}
@@ -181,8 +182,11 @@ class Form:
         return ""
 
     def set(self, pointer: str, value: Json) -> None:
-        """Give what is at ``pointer`` another value: the value of an option, or true and false."""
-        self._change(pointer, value)
+        """Replace the value at ``pointer`` and forget the text typed there; `NOTHING` removes it."""
+        self._remember()
+        self._typed = {at: typed for at, typed in self._typed.items() if not f"{at}/".startswith(f"{pointer}/")}
+        self._put(pointer, value)
+        self._fields = {}
 
     def leave_out(self, pointer: str) -> bool:
         """Take a key or a turn out; of what may be null, null comes first. Return False where it must stay."""
@@ -198,7 +202,7 @@ class Form:
         if not is_present and pointer not in self._typed:
             return False
         is_null_next = field.is_nullable and value is not None and (field.is_required or is_present)
-        self._change(pointer, None if is_null_next else NOTHING)
+        self.set(pointer, None if is_null_next else NOTHING)
         return True
 
     def add_turn(self, pointer: str, after: int | None = None) -> str:
@@ -251,7 +255,7 @@ class Form:
         names = [tool.get("function", tool).get("name", "") for tool in tools or () if isinstance(tool, dict)]
         function: Json = {"name": names[0] if len(names) == 1 else "", "arguments": "{}"}
         own = _calls(value)
-        self._change(pointer, [*own, {"id": f"call_{len(calls) + 1}", "type": "function", "function": function}])
+        self.set(pointer, [*own, {"id": f"call_{len(calls) + 1}", "type": "function", "function": function}])
         return f"{pointer}/{len(own)}"
 
     def move_turn(self, turn: str, by: int) -> str:
@@ -267,7 +271,7 @@ class Form:
 
     def replace_line(self, line: Json) -> None:
         """Take another line in place of this one, for example as it came back from an editor."""
-        self._change("", deepcopy(line))
+        self.set("", deepcopy(line))
 
     def resume(self, line: Json, typed: Mapping[str, Typed]) -> None:
         """Go on with a line and what was being typed, as a draft has them."""
@@ -337,13 +341,6 @@ class Form:
             raise ValueError("not a number")
         return read_json(text)
 
-    def _change(self, pointer: str, value: Json) -> None:
-        """Replace the value at ``pointer`` and forget the text typed there; `NOTHING` removes it."""
-        self._remember()
-        self._typed = {at: typed for at, typed in self._typed.items() if not f"{at}/".startswith(f"{pointer}/")}
-        self._put(pointer, value)
-        self._fields = {}
-
     def _put(self, pointer: str, value: Json) -> None:
         parts = parts_of(pointer)
         if value is not NOTHING or value_at(self._value, parts)[1]:
@@ -372,18 +369,6 @@ class Form:
         self._typed = typed
         self._put(pointer, [items[old] for old in order])
         self._fields = {}
-
-
-def value_at(value: Json, parts: Sequence[str]) -> tuple[Json, bool]:
-    """Return what stands at a path, and whether anything does."""
-    for part in parts:
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        else:
-            return None, False
-    return value, True
 
 
 def _changed(value: Json, parts: Sequence[str], new: Json) -> Json:

@@ -50,7 +50,7 @@ def read_settings(root: Path | None) -> Settings:
     """
     path = root / FILE_NAME if root else None
     text = _text(path) if path else ""
-    table = _table(text, path)
+    table = table_of(text, path)
     variables = _variables()
     for keys, (name, value) in variables.items():
         _lay(table, keys, value, name)
@@ -130,7 +130,7 @@ def origins(root: Path) -> dict[KeyPath, str]:
     """
     text = _text(root / FILE_NAME)
     sources: dict[KeyPath, str] = {}
-    for keys in _leaves(_table(text, root / FILE_NAME)):
+    for keys in _leaves(table_of(text, root / FILE_NAME)):
         line = line_of(text, keys)
         sources[keys] = f"{FILE_NAME}:{line}" if line else FILE_NAME
     for keys, (name, _) in _variables().items():
@@ -147,7 +147,7 @@ def locations_of(path: Path, names: Collection[str]) -> list[tuple[int, str]]:
         CurateError: E902 when the file cannot be read as TOML.
     """
     text = _text(path)
-    table = _table(text, path)
+    table = table_of(text, path)
     return [
         (line_of(text, keys), ".".join(map(str, keys)))
         for keys in sorted(_all(table, ()), key=lambda keys: line_of(text, keys))
@@ -231,7 +231,12 @@ def _text(path: Path) -> str:
         raise CurateError("E902 bad-settings", f"{path}: {error}", "Settings are TOML in UTF-8.") from error
 
 
-def _table(text: str, path: Path | None) -> dict[str, Any]:
+def table_of(text: str, path: Path | None) -> dict[str, Any]:
+    """Return the tables of TOML ``text``, unchecked; messages name ``path``.
+
+    Raises:
+        CurateError: E902 when it is not TOML.
+    """
     if not text:
         return {}
     import tomllib

@@ -10,7 +10,7 @@ from typing import Any
 from curate.base.console import one_line
 from curate.base.file_guard import MOST_SETTINGS, inside, read_file
 from curate.base.record import CurateError, Json
-from curate.schema.settings.read import FILE_NAME
+from curate.schema.settings.read import FILE_NAME, table_of
 
 
 def settings_table(root: Path, name: str = FILE_NAME) -> dict[str, Any]:
@@ -19,13 +19,7 @@ def settings_table(root: Path, name: str = FILE_NAME) -> dict[str, Any]:
     Raises:
         CurateError: E902 when it cannot be read or is not TOML; E914 when it lies outside of the workspace.
     """
-    import tomllib
-
-    try:
-        return tomllib.loads(_text(root, name))
-    except (ValueError, RecursionError) as error:
-        hint = "Change the file by hand."
-        raise CurateError("E902 bad-settings", f"{one_line(name)} is not TOML: {error}", hint) from error
+    return table_of(_text(root, name), Path(one_line(name)))
 
 
 def write_values(

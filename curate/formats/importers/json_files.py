@@ -1,4 +1,4 @@
-"""A JSON document: an array of objects, an object with such arrays, one for each split, or an object of objects."""
+"""JSON lines, and JSON documents: an array of objects, an object of such arrays, one for each split, or of objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from curate.base.tables import listed
 from curate.formats.importers import Rejected, SourceRow, cannot_import, container
 from curate.formats.importers._reading import split_of
-from curate.jsonl import JsonFault, strict_loads
+from curate.jsonl import Entry, JsonFault, read_entries, strict_loads
 
 # The largest document, in bytes, that is read as one piece; JSON lines and CSV stream and have no such limit.
 MAX_WHOLE = 512 * 1024 * 1024
@@ -34,7 +34,7 @@ _OBJECTS = re.compile(rb"\s*\{" + _MEMBER.pattern + rb"(?<=\{)", re.DOTALL)
 _WRAPPERS = frozenset({b"data", b"rows", b"records", b"examples", b"items", b"samples", b"instances", b"questions"})
 
 
-def is_document(path: Path, head: bytes) -> bool:
+def _fits(path: Path, head: bytes) -> bool:
     """Whether a file is one JSON document, by its name and its first bytes."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if path.suffix.lower() != ".json" or not text.startswith((b"[", b"{")):
@@ -89,7 +89,7 @@ class _Element(NamedTuple):
     key: str = ""
 
 
-@container("json", fits=is_document, priority=1, notices=_notices)
+@container("json", fits=_fits, priority=1, notices=_notices)
 def rows(path: Path) -> Iterator[SourceRow | Rejected]:
     """A JSON array of objects (.json), or an object of such arrays, as {"data": [...]} or one for each split.
 
@@ -211,3 +211,37 @@ def _rest(document: bytes, begin: int) -> Iterator[_Element]:
 def _trimmed(document: bytes, begin: int, end: int) -> tuple[int, int]:
     piece = document[begin:end]
     return begin + len(piece) - len(piece.lstrip()), begin + len(piece.rstrip())
+
+
+def _fits_lines(path: Path, head: bytes) -> bool:
+    # What is one document is read as that.
+    is_object = head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"{")
+    return path.suffix.lower() in (".jsonl", ".ndjson") or (path.suffix.lower() == ".json" and is_object)
+
+
+@container("jsonl", fits=_fits_lines)
+def line_rows(path: Path) -> Iterator[SourceRow | Rejected]:
+    """JSON lines (.jsonl, .ndjson): one object a line, read as strictly as `curate validate` reads."""
+    faults: dict[int, tuple[str, str]] = {}
+    # The user named this file, so that a link is followed wherever it leads.
+    for entry in read_entries(path.resolve(), name=str(path)):
+        if isinstance(entry, Entry):
+            yield SourceRow(entry.value, entry.line.source.line, entry.line.raw)
+        elif entry.severity == "error":
+            faults.setdefault(entry.line, (entry.code, f"{entry.name}: {entry.message}"))
+    if faults:
+        yield from _rejected(path, faults)
+
+
+def _rejected(path: Path, faults: dict[int, tuple[str, str]]) -> Iterator[Rejected]:
+    """Yield the faulty lines with their bytes, which a second reading of the file fetches."""
+    if 0 in faults:
+        code, reason = faults.pop(0)
+        yield Rejected(0, code, reason, b"")
+    with path.open("rb") as handle:
+        for number, raw in enumerate(handle, start=1):
+            if number in faults:
+                code, reason = faults.pop(number)
+                yield Rejected(number, code, reason, raw.removesuffix(b"\n"))
+    for number, (code, reason) in sorted(faults.items()):
+        yield Rejected(number, code, reason, b"")
