@@ -249,7 +249,7 @@ def table_of(text: str, path: Path | None) -> dict[str, Any]:
         return tomllib.loads(text)
     # A TOML error is a ValueError, and so is a number of 5,000 digits; lists can nest as deep as the file is long.
     except (ValueError, RecursionError) as error:
-        raise CurateError("E902 bad-settings", f"{path}: {error}", _RULES) from error
+        raise CurateError("E902 bad-settings", f"{path} is not TOML: {error}", _RULES) from error
 
 
 def _fields(part: type) -> dict[str, Field[Any]]:
