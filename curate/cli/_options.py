@@ -18,6 +18,20 @@ by_option = click.option(
 )
 
 
+def reading_options(function: Function) -> Function:
+    """Add the options that say how the rows of a file are read."""
+    texts = {
+        ("--format", "format_name"): ("NAME", "Read the rows as this format."),
+        ("--map", "map_text"): ("FIELD=COLUMN,...", "Map fields to columns or JSON pointers."),
+        ("--to-meta",): ("FIELD,...", "Store these fields and do not train on them."),
+        ("--encoding",): ("NAME", "Read text that is not UTF-8, such as cp1252 or utf-16."),
+    }
+    function = click.option("--only", multiple=True, metavar="COLUMN=VALUE", help="Read only these rows.")(function)
+    for names, (metavar, text) in reversed(texts.items()):
+        function = click.option(*names, default="", metavar=metavar, help=text)(function)
+    return function
+
+
 def format_option(*names: str) -> Callable[[Function], Function]:
     """Return the option ``--format`` with these choices, of which text is the default."""
     return click.option("--format", "form", type=click.Choice(names), default="text", show_default=True)

@@ -10,7 +10,8 @@ import click
 
 from curate.base import console
 from curate.base.record import SPLITS, CurateError, Exit
-from curate.base.tables import counted, table, width_of
+from curate.base.tables import counted, listed, table, width_of
+from curate.cli._options import reading_options
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -28,13 +29,7 @@ _MOST_NAMES = 12
 @click.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--into", "root", type=click.Path(path_type=Path), default=Path(), help="The workspace.  [default: here]")
-@click.option("--format", "format_name", default="", metavar="NAME", help="Read the rows as this format.")
-@click.option(
-    "--map", "map_text", default="", metavar="FIELD=COLUMN,...", help="Which column, or JSON pointer, is what."
-)
-@click.option("--only", multiple=True, metavar="COLUMN=VALUE", help="Take only the rows whose column has this value.")
-@click.option("--to-meta", default="", metavar="FIELD,...", help="Store these fields and do not train on them.")
-@click.option("--encoding", default="", metavar="NAME", help="Of text that is not UTF-8, such as cp1252 or utf-16.")
+@reading_options
 @click.option("--category", default="", help="The category of records that name none.")
 @click.option("--split", type=click.Choice(SPLITS), default=None, help="The split of records that name none.")
 @click.option(
@@ -236,23 +231,25 @@ def with_rows(files: Sequence[Path]) -> list[Path]:
     is named alone is left to its reader. A folder stands for the files in it.
     """
     from curate.formats.import_plan import is_list_of_dropped
-    from curate.formats.importers import spread
+    from curate.formats.importers import row_files_of
 
     named, readable = [], []
     for path in files:
-        inside, others = spread(path) if path.is_dir() else ([path], [])
-        named += inside or [path]
-        for other in others:
-            console.talk(f"{console.one_line(str(other))}: passed over, no rows of data")
-    files = named
-    for path in files:
+        row_files, passed_over = row_files_of(path)
+        named += row_files
+        if passed_over:
+            names = listed([str(file.relative_to(path)) for file in passed_over], _MOST_NAMES, console.one_line)
+            console.talk(
+                f"{console.one_line(str(path))}: passed over, no rows of data: {names}. To import one, name it"
+            )
+    for path in named:
         is_empty = path.is_file() and not path.stat().st_size
-        if len(files) > 1 and (is_empty or is_list_of_dropped(path)):
+        if len(named) > 1 and (is_empty or is_list_of_dropped(path)):
             why = "empty" if is_empty else "a list of what an export left out, not of records"
             console.talk(f"{console.one_line(str(path))}: passed over, {why}")
         else:
             readable.append(path)
-    return readable or list(files)
+    return readable or named
 
 
 def reading_of(format_name: str, map_text: str, only: tuple[str, ...], to_meta: str, **options: str | None) -> Reading:

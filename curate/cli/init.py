@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from curate.base import console
 from curate.base.record import Exit
+from curate.cli._options import reading_options
 
 
 @click.command()
@@ -17,25 +19,10 @@ from curate.base.record import Exit
 @click.option(
     "--from", "files", multiple=True, type=click.Path(path_type=Path), help="Data to start with, one file or more."
 )
-@click.option("--format", "format_name", default="", metavar="NAME", help="Read the rows as this format.")
-@click.option(
-    "--map", "map_text", default="", metavar="FIELD=COLUMN,...", help="Which column, or JSON pointer, is what."
-)
-@click.option("--only", multiple=True, metavar="COLUMN=VALUE", help="Take only the rows whose column has this value.")
-@click.option("--to-meta", default="", metavar="FIELD,...", help="Store these fields and do not train on them.")
-@click.option("--encoding", default="", metavar="NAME", help="Of text that is not UTF-8, such as cp1252 or utf-16.")
+@reading_options
 @click.option("--sample", is_flag=True, help="A tour: support-desk records, a recipe and a tiny model.")
 def command(
-    root: Path,
-    more: tuple[Path, ...],
-    schema: str,
-    files: tuple[Path, ...],
-    format_name: str,
-    map_text: str,
-    only: tuple[str, ...],
-    to_meta: str,
-    encoding: str,
-    sample: bool,
+    root: Path, more: tuple[Path, ...], schema: str, files: tuple[Path, ...], *, sample: bool, **options: Any
 ) -> int:
     """Make a workspace in a new folder, from data where there is some.
 
@@ -52,15 +39,15 @@ def command(
 
     # The shell makes several words of `--from *.jsonl`, of which an option takes the first.
     files = (*files, *more)
-    if sample and (schema or files or format_name or map_text):
-        raise click.UsageError("--sample brings its own data: leave --schema, --from, --format and --map out.")
+    if sample and (schema or files or any(options.values())):
+        raise click.UsageError("--sample brings its own data: leave out files and how they are read.")
     # Files that a pattern of the shell named along are passed over, each with a word.
     paths, answers = part_batches(with_rows(files))
     workspace = make_workspace(
         root,
         schema=schema,
         files=paths,
-        reading=reading_of(format_name, map_text, only, to_meta, encoding=encoding),
+        reading=reading_of(**options),
         answers=answers,
         is_sample=sample,
     )

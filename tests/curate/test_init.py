@@ -345,7 +345,11 @@ def test_a_folder_stands_for_the_files_in_it(tmp_path: Path) -> None:
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps({"instruction": text, "output": text}) + "\n", encoding="utf-8")
     (tmp_path / "rows/SOURCE.md").write_text("# Where it is from\n", encoding="utf-8")
+    (tmp_path / "rows/gone.jsonl").symlink_to("nowhere")
     outcome = CliRunner().invoke(command, [str(tmp_path / "ws"), str(tmp_path / "rows")])
     assert outcome.exit_code == Exit.OK
-    assert "SOURCE.md: passed over" in outcome.stderr
+    assert "passed over, no rows of data: SOURCE.md, gone.jsonl" in outcome.stderr
     assert sorted(path.name for path in (tmp_path / "ws/data").iterdir()) == ["a.jsonl", "b.jsonl"]
+    with pytest.raises(CurateError, match="is a workspace"):
+        CliRunner().invoke(command, [str(tmp_path / "copy"), str(tmp_path)], catch_exceptions=False)
+    assert not (tmp_path / "copy").exists()

@@ -32,8 +32,8 @@ CEILINGS = {
     "curate": Size(401, 233, 0),
     "curate/base": Size(11_109, 7_900, 0),
     "curate/checks": Size(55_532, 37_166, 594),
-    "curate/cli": Size(52_219, 36_706, 0),
-    "curate/formats": Size(60_438, 42_314, 0),
+    "curate/cli": Size(52_150, 36_674, 0),
+    "curate/formats": Size(60_503, 42_368, 0),
     "curate/jsonl": Size(9_445, 6_742, 0),
     "curate/project": Size(76_106, 52_074, 0),
     "curate/scale": Size(3_307, 2_202, 0),
@@ -52,7 +52,7 @@ CEILINGS = {
     "train/pipeline": Size(24_332, 17_143, 0),
     "train/recipe": Size(4_894, 3_644, 0),
     "train/report": Size(30_636, 21_710, 1_150),
-    "tests": Size(676_803, 445_382, 0),
+    "tests": Size(676_862, 445_421, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60
 MAX_LINES_OF_A_FILE = 700

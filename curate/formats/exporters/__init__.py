@@ -98,14 +98,14 @@ class ExportRun:
         if keeps is not None:
             self._lost_keys.update(set(_unwritten_keys(row)).difference(keeps))
             self._num_joined += "input" not in keeps and _is_joined(row)
-            self._num_compared += len(row.get("answers", ())) >= (3 if self.form.takes_answers else 1)
+            self._num_compared += len(row.get("answers", ())) >= (3 if self.form.compares_answers else 1)
 
     def remarks(self) -> Iterator[str]:
         """Yield remarks on the format, and on what the rows that were written say and it does not bring back."""
         if self.form.note:
             yield self.form.note
         name, what = self.form.name, "takes the best answer of a preference, the first where several are the best"
-        if self.form.takes_answers:
+        if self.form.compares_answers:
             what = "takes the best answer and the worst of more than two"
         if self._num_compared:
             yield f"{name} {what}: {counted(self._num_compared, 'record')}."
@@ -193,7 +193,7 @@ class Exporter:
     write: Callable[[ExportRun], list[Path]] = write_lines
     keeps: tuple[str, ...] | None = ()
     """Keys of the workspace's line, beside those of what is said, that come back by an import; None stands for all."""
-    takes_answers: bool = False
+    compares_answers: bool = False
     """Whether it writes preferences; any other format has the best answer of such a record alone."""
     note: str = ""
     """What is said of each export."""

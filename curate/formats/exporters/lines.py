@@ -139,14 +139,14 @@ def _texts(row: ExportRow) -> dict[str, Json]:
     return {"prompt": turns[0][0], "completion": turns[0][1]}
 
 
-@exporter("trl-preference", keeps=("rejected", *_TRL), takes_answers=True)
+@exporter("trl-preference", keeps=("rejected", *_TRL), compares_answers=True)
 def _preference(row: ExportRow) -> dict[str, Json]:
     """TRL preference rows: prompt, chosen and rejected as lists of messages, and tools."""
     prompt, chosen, rejected = map(conversation_of, preference_pair(row))
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected} | tools_of(row)
 
 
-@exporter("trl-unpaired", keeps=("rejected", *_TRL, "liked"), takes_answers=True)
+@exporter("trl-unpaired", keeps=("rejected", *_TRL, "liked"), compares_answers=True)
 def _unpaired(row: ExportRow) -> list[dict[str, Json]]:
     """TRL unpaired preference rows, as for KTO: prompt and completion as lists of messages, and label true or false."""
     prompt, answers = prompt_and_answers(row)
@@ -171,7 +171,7 @@ def _sole(messages: Sequence[Message]) -> Message:
     return messages[0]
 
 
-@exporter("openai-preference", keeps=("rejected", *_TURNS), takes_answers=True)
+@exporter("openai-preference", keeps=("rejected", *_TURNS), compares_answers=True)
 def _openai_preference(row: ExportRow) -> dict[str, Json]:
     """OpenAI preference rows: input, preferred_output and non_preferred_output, each answer one message.
 
@@ -186,7 +186,7 @@ def _openai_preference(row: ExportRow) -> dict[str, Json]:
 
 
 @exporter(
-    "axolotl-preference", keeps=("rejected", *_TRL), takes_answers=True,
+    "axolotl-preference", keeps=("rejected", *_TRL), compares_answers=True,
     note="In the settings of Axolotl: rl: dpo, and for each file type: chat_template.default.",
 )  # fmt: skip
 def _axolotl(row: ExportRow) -> dict[str, Json]:
@@ -213,7 +213,7 @@ _TALKS: dict[str, Json] = {
 _RANKING = {**_TALKS, "ranking": True, "columns": {**_TALKS["columns"], **{name: name for name in PAIR}}}
 
 
-def _write_llama(export: ExportRun, about: Mapping[str, Json] = _TALKS) -> list[Path]:
+def _write_llama(export: ExportRun, layout: Mapping[str, Json] = _TALKS) -> list[Path]:
     """Write a file for each split, another for raw text, and dataset_info.json."""
     # The trainer's own settings take small letters and underscores.
     name = "pairsmith_" + re.sub(r"[^a-z0-9]+", "_", str(export.manifest.get("name", "")).lower()).strip("_")
@@ -225,7 +225,7 @@ def _write_llama(export: ExportRun, about: Mapping[str, Json] = _TALKS) -> list[
     )  # fmt: skip
     texts = {"columns": {"prompt": "text"}}
     info = {
-        f"{name}_{path.stem}": {"file_name": path.name, **(texts if path.stem.endswith("_text") else about)}
+        f"{name}_{path.stem}": {"file_name": path.name, **(texts if path.stem.endswith("_text") else layout)}
         for path in paths
     }
     paths.append(export.folder / "dataset_info.json")
@@ -246,9 +246,9 @@ def _llama(row: ExportRow) -> dict[str, Json]:
 
 @exporter(
     "llama-factory-ranking",
-    write=partial(_write_llama, about=_RANKING),
+    write=partial(_write_llama, layout=_RANKING),
     keeps=("rejected", TRACES[0]),
-    takes_answers=True,
+    compares_answers=True,
 )
 def _ranked(row: ExportRow) -> dict[str, Json]:
     """LLaMA-Factory ranking files: conversations with a chosen and a rejected turn, and dataset_info.json."""

@@ -134,7 +134,7 @@ def _write_datasets(export: ExportRun) -> list[Path]:
 
 
 # Preferences are there as whole conversations, chosen and rejected.
-_WHOLE: dict[str, Any] = {"keeps": None, "takes_answers": True}
+_WHOLE: dict[str, Any] = {"keeps": None, "compares_answers": True}
 
 
 @exporter("parquet", write=_write_parquet, **_WHOLE)

@@ -302,18 +302,33 @@ def container_of(path: Path) -> Container:
     return matching
 
 
-def spread(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the files of a folder that hold rows, also in folders within, and those that do not, by name.
+def row_files_of(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files in a folder and the folders within, by name: those with rows of data, and all other ones.
 
-    Nothing holds rows where an importer reads the folder as a whole; documents are read so where there is nothing else.
+    A file stands for itself, and so does a folder that an importer reads as a whole or that has documents alone.
+    Hidden files are left out.
+
+    Raises:
+        CurateError: E908 where it holds a workspace, whose journal is no data to import; and as `head_of`.
     """
-    if any(one.fits(folder, b"") for one in containers() if one.name != "documents"):
-        return [], []
-    names = [file.relative_to(folder) for file in sorted(folder.rglob("*")) if file.is_file()]
-    visible = [folder / name for name in names if not any(part.startswith(".") for part in name.parts)]
-    readers = {file: next((one.name for one in containers() if one.fits(file, head_of(file))), "") for file in visible}
-    rows = [file for file, reader in readers.items() if reader not in ("", "documents")]
-    return rows, [file for file in visible if file not in rows] if rows else []
+    from curate.schema.settings import FILE_NAME
+
+    is_whole = (reader.fits(folder, b"") for reader in containers() if reader.name != "documents")
+    if not folder.is_dir() or any(is_whole):
+        return [folder], []
+    if workspace := next(folder.rglob(FILE_NAME), None):
+        hint = f"Name its record files: {workspace.parent}/data/*.jsonl"
+        raise cannot_import(f"{folder}: {workspace.parent} is a workspace", hint)
+    names = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if not path.is_dir()]
+    files = [folder / name for name in names if not any(part.startswith(".") for part in name.parts)]
+    row_files = [file for file in files if file.is_file() and _has_rows(file)]
+    return (row_files, [file for file in files if file not in row_files]) if row_files else ([folder], [])
+
+
+def _has_rows(file: Path) -> bool:
+    head = head_of(file)
+    reader = next((reader for reader in containers() if reader.fits(file, head)), None)
+    return reader is not None and reader.name != "documents"
 
 
 def wide_encoding(head: bytes) -> str:

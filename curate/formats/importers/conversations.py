@@ -162,10 +162,10 @@ def read_trl(row: Row) -> ConvertedRow:
     columns = {"prompt": "instruction", "completion": "output"}
     if not isinstance(prompt, list):
         return drafted("instruction", row, {"instruction": prompt, "output": completion}, columns)
-    question, asked = read_messages(prompt, "prompt")
-    answered, said = read_messages(completion, "completion")
+    question, prompt_originals = read_messages(prompt, "prompt")
+    answered, answer_originals = read_messages(completion, "completion")
     # From the joined messages alone nobody could tell where the prompt ended.
-    is_exact = not asked | said and [turn["role"] for turn in answered] == ["assistant"]
+    is_exact = not prompt_originals | answer_originals and [turn["role"] for turn in answered] == ["assistant"]
     originals = {} if is_exact else {"prompt": prompt, "completion": completion}
     return drafted("chat", row, {"messages": question + answered}, columns | {"tools": "tools"}, originals)
 
