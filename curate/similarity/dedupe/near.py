@@ -32,9 +32,9 @@ from curate.similarity.dedupe.shingles import (
 )
 
 NUM_HASHES, NUM_BANDS = 36, 12
-# What makes so many hash functions of one: a fixed odd multiplier, and bits to flip before.
-_NUMBERS = mix(np.arange(1, 2 * NUM_HASHES + 1, dtype=np.uint64)).astype(np.uint32)
-_MULTIPLIERS, _XORS = _NUMBERS[:NUM_HASHES] | np.uint32(1), _NUMBERS[NUM_HASHES:]
+# What makes so many hash functions of one: its upper half by a fixed odd number, and its lower half, which is
+# independent of it, added.
+_MULTIPLIERS = mix(np.arange(1, NUM_HASHES + 1, dtype=np.uint64)).astype(np.uint32) | np.uint32(1)
 # Texts whose minima are taken at once: few enough for the processor's cache.
 _TEXTS = 256
 # In buckets up to this size every pair is compared.
@@ -42,6 +42,8 @@ PAIRWISE_BUCKET = 128
 # In larger buckets each text is compared with at most this many texts that head a group of their own.
 MAX_LEADERS = 128
 _MOST_PAIRS = 1 << 20
+# Bits of a member's key that tell its row or pair, of which fewer are compared at once.
+_MEMBER = 24
 
 
 class Links(NamedTuple):
@@ -118,13 +120,10 @@ def _signatures(of: Ragged) -> NDArray[np.uint32]:
         block = of.hashes[of.offsets[low] : of.offsets[high]]
         starts = of.offsets[low:high] - of.offsets[low]
         upper, lower = (block >> np.uint64(32)).astype(np.uint32), block.astype(np.uint32)
-        mixed, shifted = np.empty_like(upper), np.empty_like(upper)
-        for number in range(NUM_HASHES):
-            np.bitwise_xor(upper, _XORS[number], out=mixed)
-            mixed *= _MULTIPLIERS[number]
+        mixed = np.empty_like(upper)
+        for number, multiplier in enumerate(_MULTIPLIERS):
+            np.multiply(upper, multiplier, out=mixed)
             mixed += lower
-            np.right_shift(mixed, np.uint32(15), out=shifted)
-            mixed ^= shifted
             lowest[low:high, number] = np.minimum.reduceat(mixed, starts)
     return lowest
 
@@ -237,23 +236,31 @@ def _sets(cut: Cut, spans: Spans) -> Ragged:
 
 
 def as_sets(of: Ragged) -> Ragged:
-    """Number the different hashes of ``of``, and return the numbers in each row, sorted, each once."""
-    universe, numbers = np.unique(of.hashes, return_inverse=True)
-    width, rows = max(1, len(universe)), np.arange(len(of.offsets))
-    keys = distinct(of.owners * width + numbers)
-    return Ragged((keys % width).astype(np.uint64), np.searchsorted(keys, rows * width).astype(np.int64))
+    """Return the different hashes of each row by their first 40 bits, sorted.
+
+    Two different ones of a pair of texts with a thousand each have these in common once in a million pairs.
+    """
+    keys = distinct(_keyed(of.owners, of.hashes >> np.uint64(_MEMBER)))
+    rows = np.arange(len(of.offsets)).astype(np.uint64) << np.uint64(64 - _MEMBER)
+    return Ragged(keys & np.uint64((1 << 64 - _MEMBER) - 1), np.searchsorted(keys, rows).astype(np.int64))
+
+
+def _keyed(rows: Indices, members: Hashes) -> Hashes:
+    assert not len(rows) or rows.max() < 1 << _MEMBER
+    return rows.astype(np.uint64) << np.uint64(64 - _MEMBER) | members
 
 
 def jaccard(sets: Ragged, left: Indices, right: Indices) -> Scores:
-    """Return the similarity of the rows ``left[i]`` and ``right[i]`` of numbered sets; two empty ones have 0."""
+    """Return the similarity of the rows ``left[i]`` and ``right[i]`` of sets; two empty ones have 0."""
     shared, sizes = num_shared(sets, left, right), sets.lengths
     return np.asarray(shared / np.maximum(1, sizes[left] + sizes[right] - shared))
 
 
 def num_shared(sets: Ragged, left: Indices, right: Indices) -> Indices:
-    """Return how many members the rows ``left[i]`` and ``right[i]`` of numbered sets have in common."""
-    sides, width = np.concatenate([left, right]), int(sets.hashes.max(initial=np.uint64(0))) + 1
+    """Return how many members the rows ``left[i]`` and ``right[i]`` of sets have in common."""
+    sides = np.concatenate([left, right])
     counts = sets.lengths[sides]
     pairs = np.repeat(np.tile(np.arange(len(left)), 2), counts)
-    keys = np.sort(pairs * width + sets.hashes[ranges(sets.offsets[sides], counts)].astype(np.int64))
-    return np.bincount(keys[1:][keys[1:] == keys[:-1]] // width, minlength=len(left))
+    keys = np.sort(_keyed(pairs, sets.hashes[ranges(sets.offsets[sides], counts)]))
+    shared = keys[1:][keys[1:] == keys[:-1]] >> np.uint64(64 - _MEMBER)
+    return np.bincount(shared.astype(np.int64), minlength=len(left))

@@ -35,7 +35,7 @@ PASSAGE = 8
 SHARE = 0.05
 COUNT = 20
 # Tokens that are taken at once.
-BLOCK = 1 << 20
+BLOCK = 1 << 17
 # As `itertools.starmap`: calls a function with each tuple of arguments, and yields what it returns, in order.
 Starmap = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
 
@@ -87,7 +87,9 @@ class Spans:
         if np.array_equal(self.starts[1:], self.ends[:-1]):
             tokens = self.tokens[self.starts[0] : self.ends[-1]] if len(self) else self.tokens[:0]
         else:
-            tokens = self.tokens[ranges(self.starts, self.lengths)]
+            # Five times as fast as one index for all of them.
+            stretches = zip(self.starts.tolist(), self.ends.tolist(), strict=True)
+            tokens = np.concatenate([self.tokens[start:end] for start, end in stretches])
         # What lies in a file is an array like any other from here on.
         return Ragged(np.asarray(tokens), ends_of(self.lengths))
 
@@ -106,7 +108,7 @@ class Spans:
 
 
 def blocks_of(sizes: Indices) -> Iterator[slice]:
-    """Yield stretches of what takes ``sizes``, each of 2**20 or less unless a single one takes more."""
+    """Yield stretches of what takes ``sizes``, each of 2**17 or less unless a single one takes more."""
     ends, low = np.cumsum(sizes), 0
     while low < len(sizes):
         limit = BLOCK + (ends[low - 1] if low else 0)
@@ -174,9 +176,9 @@ def shingles(of: Ragged, ngram: int) -> Ragged:
     of, counts = bare(of), of.lengths
     joined = windows(of.hashes, ngram)
     short = np.flatnonzero((counts > 0) & (counts < ngram))
-    joined[of.offsets[short]] = in_order(of)[short]
-    per_text = np.where(counts > 0, np.maximum(1, counts - ngram + 1), 0)
-    return Ragged(joined[ranges(of.offsets[:-1], per_text)], ends_of(per_text))
+    few = Ragged(of.hashes[ranges(of.offsets[short], counts[short])], ends_of(counts[short]))
+    joined[of.offsets[short]] = in_order(few)
+    return Ragged(joined, of.offsets).where(_is_begin(of, ngram, 1))
 
 
 def bare(of: Ragged) -> Ragged:
@@ -186,8 +188,16 @@ def bare(of: Ragged) -> Ragged:
 
 def passages(of: Ragged, width: int) -> Ragged:
     """Hash every ``width`` neighbours of each row; a shorter row has none."""
-    counts = np.maximum(0, of.lengths - width + 1)
-    return Ragged(windows(of.hashes, width)[ranges(of.offsets[:-1], counts)], ends_of(counts))
+    return Ragged(windows(of.hashes, width), of.offsets).where(_is_begin(of, width, 0))
+
+
+def _is_begin(of: Ragged, width: int, fewest: int) -> Flags:
+    """Return at which hashes ``width`` neighbours of a row begin; the first ``fewest`` of each row always count."""
+    is_begin = np.ones(len(of.hashes), np.bool_)
+    for at in range(1, width):
+        last = of.offsets[1:] - at
+        is_begin[last[last >= of.offsets[:-1] + fewest]] = False
+    return is_begin
 
 
 def windows(hashes: Hashes, ngram: int) -> Hashes:
