@@ -18,6 +18,7 @@ from train.base.errors import Exit, TrainError
 from train.cli import cli
 from train.evaluate.predictions import Scored, read_predictions, write_feedback, write_predictions
 from train.report import Report, read_curve, table, write_report
+from train.report.write import html
 
 
 def test_the_numbers_are_those_of_the_records() -> None:
@@ -62,6 +63,9 @@ def test_a_category_that_got_worse_closes_the_gate() -> None:
     report = report_of(base, tuned)
     assert report.failing() == ["bad"]
     assert "bad went from .90 to .30" in report.main().categories[0].sentence
+    outcome = "better than the base in 1 of 2 categories and worse in bad. What it forgot was not measured. Next:"
+    assert outcome in html(report)
+    assert report.tables[0].heads[:2] == ("category", "verdict")
 
 
 def test_thin_repeated_and_unscored_records_are_said_aloud() -> None:
@@ -257,7 +261,7 @@ def test_compare_pairs_the_tuned_models_of_two_runs(tmp_path: Path, capsys: pyte
         write_report(report_of(*parts), tmp_path / name)
     assert cli.main(["compare", str(tmp_path / "one"), str(tmp_path / "two")], standalone_mode=False) == Exit.OK
     printed = capsys.readouterr().out
-    assert re.search(r"a +38 +exact +- +\.21 +\.95 +\+\.74", printed)
+    assert re.search(r"a +\+ improved +38 +exact +- +\.21 +\.95 +\+\.74", printed)
     assert "2 records were evaluated by some of the models only" in printed
     arguments = ["compare", str(tmp_path / "two"), str(tmp_path / "one"), "--fail-on", "worse"]
     assert cli.main(arguments, standalone_mode=False) == Exit.FAILED

@@ -130,6 +130,7 @@ def make_report(
         sentences += [whose + text for text in (*each, "" if is_pair else part) if text]
     sentences += _gap_notes(mains[0], compared[0], is_forgetting_measured=general[0] is not None)
     if is_pair:
+        sentences += filter(None, [wording.format_unformed(mains[0])])
         headline_pairs = [p for p in compared[0] if p[0].split == headline]
         moved, parts["likelier"] = preferences(headline_pairs, headline, by_id)
         tables = [*tables, *moved, _flip_table(compared[0], is_run=list(models) == _RUN),

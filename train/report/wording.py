@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from train.base.console import one_line
@@ -27,6 +27,9 @@ VERDICTS: Mapping[Reason, tuple[str, str, str]] = {
     "cannot-tell": ("?", "cannot tell", "a loss of the margin is not ruled out"),
 }
 """Mark, word and meaning of each verdict, by its reason."""
+_SENSES: Mapping[Reason, str] = {
+    "better": "better", "not-worse": "held", "within-margin": "held", "worse": "worse", "worse-by-margin": "worse",
+}  # fmt: skip
 MARGIN_REASONS: Sequence[Reason] = ("not-worse", "worse-by-margin", "cannot-tell")
 """Those of a verdict on whether a loss of the margin is ruled out, and not on whether anything changed."""
 ONE_SEED = "One seed was trained: one run cannot tell luck of training from a gain, which --seeds 3 counts, too."
@@ -107,7 +110,10 @@ def format_legend(split: SplitResult) -> str:
     meanings = [f"{mark} {word}, {meaning}" for key, (mark, word, meaning) in VERDICTS.items() if key in reasons]
     known = [row for row in split.categories if row.trivial is not None]
     rivals = "; ".join(dict.fromkeys(f"in {format_category(row.category)} {format_trivial(row)}" for row in known))
-    return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" + (f" Trivial: {rivals}." if rivals else "")
+    mean = (
+        " MEAN: of the scores of the categories, each by its metric; no share of right answers." if split.macro else ""
+    )
+    return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" + (f" Trivial: {rivals}." if rivals else "") + mean
 
 
 def format_sentence(result: CategoryResult) -> str:
@@ -144,6 +150,54 @@ def format_summary(split: SplitResult) -> str:
     return " ".join([*mean, f"{', '.join(f'{num} {word}' for word, num in counts.most_common())}."])
 
 
+_FORGOTTEN = {
+    "forgot": "It forgot some of what it knew.",
+    "held": "It forgot nothing that was measured.",
+    "inconclusive": "Whether it forgot anything cannot be told.",
+}
+
+
+def format_unformed(split: SplitResult) -> str:
+    """Return in which categories the reference scores nothing, which its form alone may explain; "" in none."""
+    rows = [row for row in split.categories if row.higher_is_better and row.base.value == 0 < row.tuned.value]
+    names = format_names([row.category for row in rows])
+    return (
+        names and f"The base scores .00 in {names}: it may know the answer and not its form. Read what it says there."
+    )
+
+
+def format_outcome(report: Report) -> str:
+    """Return in plain words whether a model got better, what it forgot and what to do next; "" of several or one."""
+    if len(report.models) != 2:
+        return ""
+    main, general, named = report.main(), report.forgetting, defaultdict[str, list[str]](list)
+    for row in main.categories:
+        named[_SENSES.get(row.reason or "unscored", "open")].append(format_category(row.category))
+    named["open"] += [format_category(row.category) for row in main.unscored]
+    num = sum(map(len, named.values()))
+    reference = report.models[0].name
+    said = [
+        f"better than {'the base' if reference == 'base' else reference} in {len(named['better'])} of {num} categories"
+    ]
+    said += [f"no worse in {len(named['held'])}"] * bool(named["held"])
+    said += [f"worse in {format_names(named['worse'])}" if named["worse"] else "worse in none"]
+    said += [f"for {len(named['open'])} it cannot be told"] * bool(named["open"])
+    text = f"The {report.models[1].name} model is {', '.join(said[:-1])} and {said[-1]}. "
+    text += _FORGOTTEN[general.word] if general else "What it forgot was not measured."
+    if named["worse"]:
+        return f"{text} Next: read its answers in {format_names(named['worse'])}, and mend or add records there."
+    if general and general.remedies:
+        return f"{text} Next: {general.remedies[0].text}"
+    if named["open"]:
+        return f"{text} Next: hold out more records of {format_names(named['open'])}."
+    scored = [row for row in main.categories if row.higher_is_better]
+    if not scored:
+        return text
+    lowest = min(scored, key=lambda row: row.tuned.value)
+    score = format_number(lowest.tuned.value)
+    return f"{text} Next: its lowest score is {score}, in {format_category(lowest.category)}."
+
+
 BEHAVIOUR = {
     "stopped": "Ended by itself", "empty": "Empty", "repetition": "Repetition: share of word 4-grams said before",
     "length_ratio": "Length: characters, the reference being 1", "reasoning_tokens": "Reasoning: tokens an answer",
@@ -152,7 +206,7 @@ BEHAVIOUR = {
 """What is measured of completions, by name; all but two of them are shares."""
 _SHARES = ("stopped", "empty", "repetition", "reasoning_cut")
 _IN_FILES = (
-    "clusters", "base 95 %", "tuned 95 %", "up, down", "test", "finds", "other scores", "bits per byte", "note",
+    "clusters", "base 95 %", "tuned 95 %", "up, down", "test", "could show", "other scores", "bits per byte", "note",
 )  # fmt: skip
 _LONGEST_NAME = 32
 
@@ -221,22 +275,23 @@ def _cells(row: CategoryResult | Unscored) -> dict[str, str]:
     name = name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026"
     if isinstance(row, Unscored):
         dashes = dict.fromkeys(("trivial", "base", "tuned", "change", "95 %", "p"), "-")
-        return {"category": name, "n": format_count(row.n, row.num_unscored), "metric": row.metric, **dashes,
-                "verdict": row.label, **dict.fromkeys(_IN_FILES, "")}  # fmt: skip
+        return {"category": name, "verdict": row.label, "n": format_count(row.n, row.num_unscored),
+                "metric": row.metric, **dashes, **dict.fromkeys(_IN_FILES, "")}  # fmt: skip
     is_share = row.higher_is_better
     # A margin of .02 lies too near to an end of -.019 for two decimals.
     decimals = 3 if row.reason in MARGIN_REASONS else 2
     return {
-        "category": name, "n": format_count(row.n, row.num_unscored + row.num_unanswered), "metric": format_metric(row),
-        "trivial": format_number(row.trivial), "base": format_number(row.base.value, is_share=is_share),
+        "category": name, "verdict": row.label, "n": format_count(row.n, row.num_unscored + row.num_unanswered),
+        "metric": format_metric(row), "trivial": format_number(row.trivial),
+        "base": format_number(row.base.value, is_share=is_share),
         "tuned": format_number(row.tuned.value, is_share=is_share),
         "change": format_number(row.difference.value, is_share=is_share, sign=True),
         "95 %": format_interval(row.difference, is_share=is_share, sign=True, decimals=decimals),
-        "p": format_p_value(row.p_adjusted).removeprefix("p ").removeprefix("= "), "verdict": row.label,
+        "p": format_p_value(row.p_adjusted).removeprefix("p ").removeprefix("= "),
         "clusters": str(row.num_clusters), "base 95 %": format_interval(row.base, is_share=is_share),
         "tuned 95 %": format_interval(row.tuned, is_share=is_share), "up, down": f"{row.better}, {row.worse}",
         "test": row.test,
-        "finds": format_number(row.minimum_detectable_effect),
+        "could show": format_number(row.minimum_detectable_effect),
         "other scores": "; ".join(f"{name} {format_number(score.base)} → {format_number(score.tuned)}"
                                   for name, score in row.other.items()),
         "bits per byte": f"{row.bits_per_byte.base:.3f} → {row.bits_per_byte.tuned:.3f}" if row.bits_per_byte else "",
@@ -262,7 +317,8 @@ def forgetting_text(general: Forgetting) -> str:
     ))  # fmt: skip
     return (
         f"General text ({general.text and general.text + ', '}n = {general.n}) went from {base:.3f} to "
-        f"{general.tuned.value:.3f} bits per byte ({change}, 95 % {low} to {high}): {meaning}."
+        f"{general.tuned.value:.3f} bits per byte, fewer being better ({change}, 95 % {low} to {high}): "
+        f"{meaning}."
     )
 
 

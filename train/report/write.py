@@ -67,7 +67,7 @@ def table(report: Report, columns: int | None = None) -> str:
 
 def markdown(report: Report) -> str:
     """Return the report as Markdown; texts of the data cannot become markup."""
-    head = [_lead(report), wording.format_summary(report.main())]
+    head = [_lead(report), wording.format_outcome(report), wording.format_summary(report.main())]
     parts = [f"# {markdown_text(report.run.id)}", *map(markdown_text, filter(None, head))]
     return "\n\n".join([*parts, to_markdown([*report.tables, wording.facts_table(report), *_notes(report)])])
 
@@ -80,7 +80,8 @@ def html(report: Report) -> str:
     # The value at the right edge: 1 for scores, the largest bound for bits per byte.
     scale = max(1.0, *(end.high for row in rows if not row.higher_is_better for end in (row.base, row.tuned)), 0.0)
     return render(
-        "report.html.j2", report=report, lead=_lead(report), summary=wording.format_summary(report.main()),
+        "report.html.j2", report=report, lead=_lead(report), outcome=wording.format_outcome(report),
+        summary=wording.format_summary(report.main()),
         shown=[*shown, *_notes(report)], folded=[*folded, wording.facts_table(report)],
         intervals=[_interval_lines(row, _SPAN / scale) for row in rows], scale=scale,
         curve=_curve_picture(report.curve),
