@@ -26,6 +26,7 @@ from curate.base import console
 from curate.base.file_guard import stamp_of
 from curate.base.record import CurateError
 from curate.base.storage import WRITE_FAILED, remove_folder, write_atomic
+from curate.base.tables import counted, listed
 from curate.checks.runner.column_cache import FileColumns, FileSummary
 from curate.checks.runner.examine import examine
 from curate.checks.runner.parallel import num_bytes, tasks_of
@@ -58,14 +59,16 @@ _READ_APART_BYTES = 512 * 1024 * 1024
 def shards_in(folder: Path) -> list[Path]:
     """Return the shards in ``folder`` and the folders within, in the order of their names; hidden ones are left out.
 
+    Files that are none are named on stderr.
+
     Raises:
         CurateError: E904 when there is none.
     """
-    shards = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    paths = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
+    seen = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    shards = [path for path in seen if path.suffix.lower() in SUFFIXES]
+    if passed := [console.one_line(str(path.relative_to(folder)), 60) for path in seen if path not in shards]:
+        console.talk(f"no shards, and passed over: {len(passed):,} of {counted(len(seen), 'file')} ({listed(passed)})")
     if not shards:
         hint = "Shards end in .jsonl or .parquet."
         raise CurateError("E904 no-such-file", f"no shard in {console.one_line(str(folder))}", hint)

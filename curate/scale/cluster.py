@@ -8,15 +8,17 @@ import logging
 import os
 import pickle
 import socket
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import chdir, contextmanager, suppress
+from contextlib import chdir, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import version
 from mmap import mmap
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from threading import Thread, get_ident
+from typing import Any, NamedTuple, TextIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,7 @@ RAY = "ray"
 # The address by which Ray looks for a cluster that this machine belongs to.
 AUTO = "auto"
 _PATIENCE_S = 5.0
+_MOST_WAIT_S = 60.0
 _RUNNER = "DAFT_RUNNER"
 # Both libraries report their use to their makers unless told not to, and neither is to open a page of its own.
 _SILENT = {
@@ -98,7 +101,7 @@ class WorkerCluster:
                     if isinstance(answer, CurateError):
                         raise answer
                     yield number.as_py(), answer
-        except (DaftCoreException, RuntimeError, OSError) as error:
+        except (DaftCoreException, RuntimeError, OSError, *_ray_errors()) as error:
             raise _lost(error) from error
 
 
@@ -207,6 +210,15 @@ def _lost(error: Exception) -> CurateError:
     )
 
 
+def _ray_errors() -> tuple[type[Exception], ...]:
+    """Return what Ray raises where one of its processes dies, which is no error of any other kind; () without Ray."""
+    with suppress(ImportError):
+        from ray.exceptions import RayError
+
+        return (RayError,)
+    return ()
+
+
 def _in_order(results: Iterator[tuple[int, Any]]) -> Iterator[Any]:
     """Yield the answers by their numbers from 0 on; those that come early wait."""
     early: dict[int, Any] = {}
@@ -244,14 +256,29 @@ def joined(ray_address: str = "", num_workers: int = 0) -> Iterator[WorkerCluste
         yield WorkerCluster(NATIVE, num_workers or len(os.sched_getaffinity(0)))
         return
     is_ours = not ray.is_initialized()
-    if is_ours:
-        _connect(ray_address)
-    try:
-        _choose(partial(daft.set_runner_ray, noop_if_initialized=True), RAY)
-        yield WorkerCluster(RAY, max(1, int(ray.cluster_resources().get("CPU", 1))))
-    finally:
+    with redirect_stdout(cast("TextIO", _OwnStdout())):
         if is_ours:
-            ray.shutdown()
+            _connect(ray_address)
+        try:
+            _choose(partial(daft.set_runner_ray, noop_if_initialized=True), RAY)
+            yield WorkerCluster(RAY, max(1, int(ray.cluster_resources().get("CPU", 1))))
+        finally:
+            if is_ours:
+                ray.shutdown()
+
+
+class _OwnStdout:
+    """Standard output for the thread that prints what was found; what Ray's threads print goes to standard error."""
+
+    def __init__(self) -> None:
+        self._stream, self._owner = sys.stdout, get_ident()
+
+    def write(self, text: str) -> int:
+        """Write ``text`` where it belongs."""
+        return (self._stream if get_ident() == self._owner else sys.stderr).write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _choose(choose: Callable[[], Any], runner: str) -> None:
@@ -281,7 +308,7 @@ def _connect(address: str) -> None:
         # Ray has workers import from the folder that it is called in, where a file of the user may be named as we are.
         with warnings.catch_warnings(), chdir(Path(__file__).parents[2]):
             warnings.simplefilter("ignore")
-            ray.init(address=target, log_to_driver=False, logging_level=logging.CRITICAL)
+            _init_in_time(partial(ray.init, address=target, log_to_driver=False, logging_level=logging.CRITICAL))
     except (OSError, ValueError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         where = "is found on this machine" if target == AUTO else f"answers at {console.one_line(target)}"
@@ -290,6 +317,25 @@ def _connect(address: str) -> None:
             "Start one with `ray start --head`, name its HOST:PORT with --ray-address, or leave Ray out.",
             exit_code=Exit.MISSING,
         ) from error  # fmt: skip
+
+
+def _init_in_time(init: Callable[[], object]) -> None:
+    """Call Ray's ``init``, which waits without end for a cluster that has half died."""
+    faults: list[Exception] = []
+
+    def call() -> None:
+        try:
+            init()
+        except Exception as error:  # noqa: BLE001  raised again below, in the thread that waits
+            faults.append(error)
+
+    thread = Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(_MOST_WAIT_S)
+    if thread.is_alive():
+        raise TimeoutError(f"it did not let us in within {_MOST_WAIT_S:g} seconds")
+    for error in faults:
+        raise error
 
 
 def _endpoint(address: str) -> tuple[str, int]:
