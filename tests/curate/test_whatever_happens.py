@@ -78,7 +78,9 @@ class Work:
             case 1:
                 rows[at]["instruction"] = self.row()["instruction"]
             case 2:
-                files = dict(zip(["0.jsonl", *files], [[], *files.values()], strict=False)) | {"0.jsonl": [rows.pop(at)]}
+                files = dict(zip(["0.jsonl", *files], [[], *files.values()], strict=False)) | {
+                    "0.jsonl": [rows.pop(at)]
+                }
             case 3:
                 del rows[at]
             case 4:
@@ -114,5 +116,7 @@ def test_a_decision_never_stands_on_another_text(tmp_path: Path, seed: int) -> N
         does()
         after = work.states()
         if does == work.rearrange:
-            assert {key: before[key] for key in after.keys() & before} == {key: after[key] for key in after.keys() & before}
+            assert {key: before[key] for key in after.keys() & before} == {
+                key: after[key] for key in after.keys() & before
+            }
         before = after

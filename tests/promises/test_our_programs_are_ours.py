@@ -137,3 +137,11 @@ def test_what_they_start_is_ours(folder: Path) -> None:
     )  # fmt: skip
     assert "no connection" in done.stdout + done.stderr
     assert outside.hijacked(folder) == []
+
+
+def test_a_script_of_the_user_runs_once_whoever_works_for_it(folder: Path) -> None:
+    """It may have no guard against being run again, which is where most scripts end that start processes."""
+    work = "from curate.checks.runner.pool import shared_out\nprint(*shared_out([-1, -2], abs, int, (), 2))\n"
+    (folder / "script.py").write_text(f"print('top')\n{work}", encoding="utf-8")
+    done = subprocess.run([sys.executable, "-P", "script.py"], cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout == "top\n1 2\n"

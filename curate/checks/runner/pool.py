@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stderr
 from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
+from types import ModuleType
 from typing import Any, TypeVar
 
 from curate.base import collect_rarely
@@ -20,6 +21,19 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 # Tasks handed out for each process.
 _AHEAD = 3
+
+
+class _Process(SpawnProcess):
+    """A fresh interpreter that does not run the user's script again, which may have no guard against that."""
+
+    def start(self) -> None:
+        """Start it; what it is to do stands in modules of ours."""
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            super().start()
+        finally:
+            sys.modules["__main__"] = main
 
 
 class _Own(SpawnContext):
@@ -33,7 +47,7 @@ class _Own(SpawnContext):
 
     def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
         """Make a process and remember it."""
-        process = SpawnProcess(*args, **options)
+        process = _Process(*args, **options)
         self.processes.append(process)
         return process
 
