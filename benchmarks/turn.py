@@ -69,7 +69,7 @@ class Turn:
 
     def begin(self, rows: Sequence[dict[str, Any]], recipe: Sequence[str]) -> None:
         """Make the workspace of ``rows``, with a recipe that sets ``recipe``."""
-        self.type("curate", "init", "turn", "--from", self.write("records.jsonl", rows))
+        self.type("curate", "init", "turn", self.write("records.jsonl", rows))
         path = self.root / "curate.toml"
         text = path.read_text(encoding="utf-8")
         for key, value in SETTINGS.items():

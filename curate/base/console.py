@@ -8,6 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Mapping
 from contextlib import suppress
+from shlex import quote
 from typing import TextIO
 
 from curate.base.patterns import lazy_pattern
@@ -47,6 +48,11 @@ def one_line(text: str, limit: int = 200) -> str:
     """Return ``text`` visible, on one line, cut to ``limit`` characters with an ellipsis."""
     flat = visible(text.replace("\n", "⏎").replace("\t", " "))
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def typed(path: object) -> str:
+    """Return a path as a person types it to a shell, on one line."""
+    return quote(one_line(str(path), 4000))
 
 
 def line_end(text: str, limit: int) -> str:

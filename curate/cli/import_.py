@@ -146,7 +146,8 @@ def _workspace(root: Path, files: Sequence[Path]) -> tuple[Settings, Shape]:
 
     if not (root / FILE_NAME).is_file():
         named = next((path for path in files if (path / FILE_NAME).is_file()), None)
-        hint = f"Say which workspace: --into {named}" if named else f"Make a workspace: curate init {root} --from FILE"
+        hint = f"Make a workspace: curate init {console.typed(root)} FILE"
+        hint = f"Say which workspace: --into {console.typed(named)}" if named else hint
         raise CurateError("E901 no-workspace", f"{root}: no {FILE_NAME} here", hint)
     settings = read_settings(root)
     # An importer may be one of the workspace, too.
@@ -364,7 +365,7 @@ def tell_answers(intakes: Sequence[Intake], root: Path, saved: Counter[str] | No
         line = console.one_line(f"questions = {questions_array(new).as_string()}", 1000)
         console.talk(f"  to ask the same here, write in curate.toml under [label]: {line}")
     elif saved:
-        console.talk(f"  how far they agree: curate agreement {console.one_line(str(root))}")
+        console.talk(f"  how far they agree: curate agreement {console.typed(root)}")
 
 
 def _counted(counts: Counter[str]) -> str:

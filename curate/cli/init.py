@@ -14,16 +14,11 @@ from curate.cli._options import reading_options
 
 @click.command()
 @click.argument("root", metavar="DIR", type=click.Path(path_type=Path))
-@click.argument("more", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--schema", default="", metavar="S", help="instruction, chat, domain, preference or infer; else guessed.")
-@click.option(
-    "--from", "files", multiple=True, type=click.Path(path_type=Path), help="Data to start with, one file or more."
-)
 @reading_options
 @click.option("--sample", is_flag=True, help="A tour: support-desk records, a recipe and a tiny model.")
-def command(
-    root: Path, more: tuple[Path, ...], schema: str, files: tuple[Path, ...], *, sample: bool, **options: Any
-) -> int:
+def command(root: Path, files: tuple[Path, ...], schema: str, *, sample: bool, **options: Any) -> int:
     """Make a workspace in a new folder, from data where there is some.
 
     A table says where each column goes. The shape of the records is guessed from the data; "infer" keeps the fields as
@@ -31,14 +26,12 @@ def command(
     and what annotators of other tools were asked. --map takes columns and JSON pointers:
     --map instruction=question,output=answer and --map instruction=/data/text,output=/answers/0/text.
 
-    Example: curate init my-data --from answers.jsonl
+    Example: curate init my-data answers.jsonl
     """
     from curate.cli.import_ import reading_of, tell, tell_answers, with_rows
     from curate.formats.importers.batch import part_batches
     from curate.project.init import make_workspace, scorers_text
 
-    # The shell makes several words of `--from *.jsonl`, of which an option takes the first.
-    files = (*files, *more)
     if sample and (schema or files or any(options.values())):
         raise click.UsageError("--sample brings its own data: leave out files and how they are read.")
     # Files that a pattern of the shell named along are passed over, each with a word.
@@ -61,5 +54,5 @@ def command(
         console.talk(scorers_text(workspace.categories))
     elif workspace.num_categories:
         console.talk(f"{workspace.num_categories:,} categories are too many to list; see [categories] in curate.toml")
-    console.data(f"{console.one_line(str(root))}: a workspace. Next: curate validate {console.one_line(str(root))}")
+    console.data(f"{console.one_line(str(root))}: a workspace. Next: curate validate {console.typed(root)}")
     return Exit.FINDINGS if any(intake.rejected for intake in workspace.intakes) else Exit.OK

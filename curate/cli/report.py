@@ -37,15 +37,15 @@ def command(run: Path | None, root: Path, count: int, form: str) -> int:
     runs = inside(root, root / RUNS)
     folder = (runs / run if not run.is_dir() and (runs / run).is_dir() else run) if run else latest_run(runs)
     if folder is None:
-        message, hint = f"{root / RUNS} holds no finished run", f"Make one with `curate train {root}`."
+        message, hint = f"{root / RUNS} holds no finished run", f"Make one with `curate train {console.typed(root)}`."
         if made := [run for run in evaluations_of(project.data)[::-1] if run.standing == "finished"]:
             message += f", and evaluations of one model, which have no report: {', '.join(run.id for run in made)}"
-            others = [str(run.folder) for run in made[1:]] or ["RUN"]
-            hint = f"Compare them: `train compare {made[0].folder} {' '.join(others)}`."
+            others = [console.typed(run.folder) for run in made[1:]] or ["RUN"]
+            hint = f"Compare them: `train compare {console.typed(made[0].folder)} {' '.join(others)}`."
         raise CurateError("E918 bad-report", message, hint)
     if (folder / EVALUATION_FILE).is_file():
         message = f"{folder} is an evaluation of one model, and has no report"
-        raise CurateError("E918 bad-report", message, f"Compare it: `train compare {folder} RUN`.")
+        raise CurateError("E918 bad-report", message, f"Compare it: `train compare {console.typed(folder)} RUN`.")
     results = read_results(folder)
     if form == "text":
         print_lines([*render_scores(results), *render_records(project.data, results, per_category=count)])

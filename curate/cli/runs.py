@@ -43,7 +43,7 @@ def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str
         chosen = next((run for run in every if name in (None, run.id)), None)
         if chosen is None:
             message = f"there is no run {name!r}" if name else "there is no run yet"
-            raise CurateError("E976 unknown-run", message, f"Begin one with `curate train {root}`.")
+            raise CurateError("E976 unknown-run", message, f"Begin one with `curate train {console.typed(root)}`.")
         if is_stop and not _stopped(chosen):
             return Exit.FINDINGS
         if follow:
@@ -55,7 +55,7 @@ def command(root: Path, name: str | None, follow: bool, is_stop: bool, form: str
     for each in listed:
         console.data(_line(each, form, width))
     if not listed and not is_stop:
-        console.talk(f"no run yet; `curate train {console.one_line(str(root))}` begins one")
+        console.talk(f"no run yet; `curate train {console.typed(root)}` begins one")
     return Exit.OK
 
 

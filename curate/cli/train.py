@@ -136,6 +136,6 @@ def _detached(data: ProjectData, dataset: Path, folder: Path, options: list[str]
 
     process = train_detached(data, dataset, folder, options)
     console.data(console.visible(str(folder)))
-    root = console.visible(str(data.root))
-    console.talk(f"process {process.pid} trains; `curate runs {root} --follow` follows it, --stop has it save and stop")
+    follow = f"`curate runs {console.typed(data.root)} --follow` follows it, --stop has it save and stop"
+    console.talk(f"process {process.pid} trains; {follow}")
     return Exit.OK

@@ -45,7 +45,7 @@ def command(run: str, root: Path, model: str, anew: bool, as_json: bool, by: str
         runs = inside(root, root / RUNS)
         folder = (Path(run) if Path(run).is_dir() else runs / run) if run else latest_run(runs)
         if folder is None:
-            hint = f"Make one with `curate train {root}`."
+            hint = f"Make one with `curate train {console.typed(root)}`."
             raise CurateError("E918 bad-report", f"{runs} holds no finished run", hint)
         worklist = worklist_of(project, folder, is_anew=anew)
         before, rows = paid(project, folder)

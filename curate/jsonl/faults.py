@@ -188,7 +188,7 @@ _ROWS = (
         "not-json-lines",
         "error",
         "The file is a table (.csv, .tsv) or one document spread over lines (pretty-printed JSON, a JSON array, a web "
-        "page), not one JSON object a line. `curate init DIR --from FILE` and `curate import` convert tables and JSON.",
+        "page), not one JSON object a line. `curate init DIR FILE` and `curate import` convert tables and JSON.",
         bad=b'[\n  {"id": "a"}\n]\n',
     ),
     FaultRule(

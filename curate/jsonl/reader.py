@@ -221,7 +221,7 @@ class Reader:
         """Return the one finding of a file that is something else: ``what``, with a place for its number of lines."""
         size = os.fstat(handle).st_size
         self.num_lines = _count_newlines(handle, 0, size) + (size > 0 and os.pread(handle, 1, size - 1) != b"\n")
-        fix = "Make a workspace from it with `curate init DIR --from FILE`, or add it to one with `curate import`."
+        fix = "Make a workspace from it with `curate init DIR FILE`, or add it to one with `curate import`."
         message = f"{what.format(f'{self.num_lines:,}')}, not JSON Lines; none of them was read as a record"
         return fault_finding("S124", message, self.name, 1, 1, fix=fix)
 

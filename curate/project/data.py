@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from curate.base.console import spelled
+from curate.base.console import spelled, typed
 from curate.base.events import Drop, Event
 from curate.base.file_guard import FileStamp, inside, stamp_of
 from curate.base.record import CurateError, Finding, Record, Split
@@ -434,7 +434,7 @@ def load_data(root: Path, settings: Settings | None = None, shape: Shape | None 
         raise CurateError(
             "E901 no-workspace",
             f"{root} is not a workspace: it has no {FILE_NAME}",
-            f"Make one with `curate init {root}`.",
+            f"Make one with `curate init {typed(root)}`.",
         )
     inside(root, root / FILE_NAME)
     settings = settings or read_settings(root)

@@ -17,7 +17,7 @@ from textwrap import wrap
 from typing import Any, Literal, TypeVar
 
 from curate.base import console
-from curate.base.console import one_line
+from curate.base.console import one_line, typed
 from curate.base.file_guard import MOST_DOCUMENT, hint_of, open_file, read_file
 from curate.base.record import CurateError, Finding, Json, Record, canonical
 from curate.base.resources import shipped
@@ -191,8 +191,8 @@ def changed_files(folder: Path) -> Iterator[tuple[Path, str]]:
     Those whose digest is not there were cut off while they were written again.
     """
     fix = (
-        f"Put it back, or score what a run answered again: `train eval {folder} --rescore`. The report of a series is "
-        f"written again by `train run DATASET --resume --out {folder}`."
+        f"Put it back, or score what a run answered again: `train eval {typed(folder)} --rescore`. The report of a "
+        f"series is written again by `train run DATASET --resume --out {typed(folder)}`."
     )
     for record in _RECORDS:
         # One that is not finished keeps none.

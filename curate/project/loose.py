@@ -28,7 +28,7 @@ def loose_shape(files: Sequence[Path]) -> Shape:
         raise CurateError(
             "E903 bad-schema",
             f"no shipped shape fits the first lines of {', '.join(map(str, files))}",
-            "Import the files into a workspace with `curate init DIR --from FILE`.",
+            "Import the files into a workspace with `curate init DIR FILE`.",
         )
     return shape
 

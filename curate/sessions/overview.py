@@ -13,7 +13,7 @@ from time import time
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
-from curate.base.console import one_line
+from curate.base.console import one_line, typed
 from curate.base.events import redo_names
 from curate.base.git import GitError, ask_git
 from curate.base.record import SPLITS, CurateError, Severity
@@ -314,7 +314,7 @@ def not_done(project: Project) -> list[NextStep]:
     if hint := label_search(project.root, project.settings, project.root.name):
         entries.append(NextStep("", hint, "home"))
     for path in newer_sources(project.root):
-        text = f"{path.name} has changed since it was imported: curate import {path.name} --update"
+        text = f"{path.name} has changed since it was imported: curate import {typed(path.name)} --update"
         entries.append(NextStep("warn", text, "home"))
     return entries
 

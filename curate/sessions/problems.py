@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
 
+from curate.base.console import typed
 from curate.base.events import Edit
 from curate.base.record import CurateError, Finding, Json, Severity, Source
 from curate.checks.runner import CheckPlan, open_baseline
@@ -211,7 +212,7 @@ class ProblemList:
 
     def ci_command(self) -> str:
         """Return the command that finds the same in a build."""
-        return f"curate validate {self.project.root} --format github"
+        return f"curate validate {typed(self.project.root)} --format github"
 
     def _job(self) -> Job:
         project = self.project

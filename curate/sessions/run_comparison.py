@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from curate.base.console import typed
 from curate.base.file_guard import MOST_DOCUMENT, inside, open_file, read_file
 from curate.base.record import SPLITS, CurateError, Json
 from curate.base.tables import counted
@@ -335,8 +336,8 @@ def gate_command(first: Run | None, second: Run) -> str:
     """
     if first is None:
         taken = second.selected
-        return "" if taken.members else f"train eval {taken.folder} --dry-run --fail-on worse"
-    return f"train compare {first.folder} {second.folder} --fail-on worse"
+        return "" if taken.members else f"train eval {typed(taken.folder)} --dry-run --fail-on worse"
+    return f"train compare {typed(first.folder)} {typed(second.folder)} --fail-on worse"
 
 
 def _differences(data: ProjectData, first: Run, second: Run) -> list[RunDifference]:

@@ -19,6 +19,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
+from curate.base.console import typed
 from curate.base.file_guard import MOST_DOCUMENT, read_file
 from curate.base.tables import counted
 from curate.tui.border import safe_lines, safe_text
@@ -150,7 +151,7 @@ def empty(project: Project, *, is_standby: bool = False) -> Reason:
 
     root, catalog = project.root, project.catalog
     files = "" if project.file else f"  (record files: {', '.join(project.settings.data)})"
-    shell = "" if project.file else f"{' ' * (_KEY_WIDTH + 2)}curate import FILE --into {root}\n"
+    shell = "" if project.file else f"{' ' * (_KEY_WIDTH + 2)}curate import FILE --into {typed(root)}\n"
     text = Text.assemble(
         ("No records yet", "strong"), " in ", safe_text((project.file or root.resolve()).name, 60, "accent"),
         safe_text(files, 80), "\n\n", _line("n", "write the first record"),

@@ -263,7 +263,7 @@ def test_file_names_are_data(name: bytes, call: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [["\x1b[2J"], ["validate", "--\x1b[2J"], ["validate", "--format", "\x1b]0;x\x07"], ["rule", "\n::error::\x1b"],
-     ["validate", "no\x9b.jsonl"], ["init", "x", "--from", "\n##[group]\x1b"], ["schema", "check", "\x1b[2J"]],
+     ["validate", "no\x9b.jsonl"], ["init", "x", "\n##[group]\x1b"], ["schema", "check", "\x1b[2J"]],
 )  # fmt: skip
 def test_what_the_user_typed_is_data(arguments: list[str], call: Call) -> None:
     assert call(*arguments)[0] == 2

@@ -279,7 +279,7 @@ def test_the_command_drops_no_different_question(tmp_path: Path) -> None:
     lines = [line(f"r{n}", f"{said(4)} in which year?", "1985") for n in range(8)]
     lines += [{**lines[3], "id": "copy", "instruction": lines[3]["instruction"].upper()}]
     root = tmp_path / "ws"
-    made = CliRunner().invoke(cli, ["init", str(root), "--from", str(written(tmp_path, lines))])
+    made = CliRunner().invoke(cli, ["init", str(root), str(written(tmp_path, lines))])
     assert made.exit_code == 0, made.output
     done = CliRunner().invoke(cli, ["dedupe", str(root), "--format", "jsonl"])
     assert [(row["record"], row["kind"], row["other"]) for row in map(json.loads, done.stdout.splitlines())] == [

@@ -154,7 +154,7 @@ def test_prompts_are_shown_without_their_values(tmp_path):
 
 def test_the_same_meaning_is_never_dropped(tmp_path, questions):
     root = tmp_path / "w"
-    assert CliRunner().invoke(cli, ["init", str(root), "--from", str(questions)]).exit_code == 0
+    assert CliRunner().invoke(cli, ["init", str(root), str(questions)]).exit_code == 0
     settings = root / "curate.toml"
     made(root / "encoder")
     text = settings.read_text(encoding="utf-8")

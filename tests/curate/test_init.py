@@ -257,7 +257,7 @@ def test_the_shipped_sample_has_the_listed_categories() -> None:
 def test_the_command_tells_what_it_made(tmp_path: Path) -> None:
     source = tmp_path / "faq.csv"
     source.write_text("question,answer,topic\na,b,x\nc,d,x\n")
-    result = CliRunner().invoke(command, [str(tmp_path / "w"), "--from", str(source)], standalone_mode=False)
+    result = CliRunner().invoke(command, [str(tmp_path / "w"), str(source)], standalone_mode=False)
     assert result.return_value == Exit.OK
     assert "a workspace. Next: curate validate" in result.stdout
     assert "x (token_f1)" in result.stderr
@@ -269,7 +269,7 @@ def test_one_option_takes_all_that_a_shell_makes_of_a_star(tmp_path: Path) -> No
     files = [tmp_path / f"{name}.jsonl" for name in "abc"]
     for number, file in enumerate(files):
         file.write_text(f'{{"instruction": "Say {number}.", "output": "{number}"}}\n', encoding="utf-8")
-    words = [str(tmp_path / "w"), "--from", *map(str, files)]
+    words = [str(tmp_path / "w"), *map(str, files)]
     CliRunner().invoke(command, words, standalone_mode=False, catch_exceptions=False)
     assert sorted(path.name for path in (tmp_path / "w/data").iterdir()) == ["a.jsonl", "b.jsonl", "c.jsonl"]
 

@@ -217,7 +217,7 @@ def test_a_changed_line_that_gives_an_old_exam_away_is_found_since(tmp_path, mak
 @pytest.mark.ci
 def test_gsm8k_is_silent_against_its_own_test_questions(shared, tmp_path, call):
     root = tmp_path / "gsm8k"
-    assert call("init", root, "--from", shared / "data/gsm8k/train.jsonl").returncode == 0
+    assert call("init", root, shared / "data/gsm8k/train.jsonl").returncode == 0
     done = call("leaks", root)
     assert done.returncode == 0
     assert done.stdout.count("0 verbatim, 0 near") == 2

@@ -113,7 +113,7 @@ def test_importers_read_it_by_each_of_its_names(name: str, form: str, tmp_path: 
         row = {"prompt": [question], "completion": [answer]}
     elif form == "sharegpt":
         row = {"conversations": [{"from": "human", "value": "2 + 3?"}, {"from": "gpt", "value": "5", name: "2 and 3"}]}
-    done = call("init", tmp_path / "w", "--from", write(tmp_path / "rows.jsonl", row))
+    done = call("init", tmp_path / "w", write(tmp_path / "rows.jsonl", row))
     assert done.exit_code == 0, done.stderr
     assert f"{name} (" not in done.stderr
     (line,) = map(json.loads, (tmp_path / "w/data/rows.jsonl").read_text().splitlines())
@@ -130,7 +130,7 @@ def test_importers_read_it_by_each_of_its_names(name: str, form: str, tmp_path: 
 def test_reasoning_that_cannot_be_read_puts_its_row_aside(more: dict[str, Any], is_read: bool, tmp_path: Path) -> None:
     good, bad = chat("a", "Say hi.", "Hello."), chat("b", "2 + 3?", "5")
     bad["messages"][1] |= more
-    done = call("init", tmp_path / "w", "--from", write(tmp_path / "rows.jsonl", good, bad), "--schema", "chat")
+    done = call("init", tmp_path / "w", write(tmp_path / "rows.jsonl", good, bad), "--schema", "chat")
     lines = [json.loads(line) for line in (tmp_path / "w/data/rows.jsonl").read_text().splitlines()]
     if not is_read:
         (aside,) = map(json.loads, (tmp_path / "w/quarantine/rows.jsonl.jsonl").read_text().splitlines())
@@ -152,7 +152,7 @@ MISTRAL = {"type": "thinking", "thinking": [{"type": "text", "text": "2 "}, {"ty
 def test_thinking_blocks_before_an_answer_are_its_reasoning(parts: list[Any], tmp_path: Path) -> None:
     row = chat("r", "2 + 3?", "5")
     row["messages"][1]["content"] = parts
-    done = call("init", tmp_path / "w", "--from", write(tmp_path / "rows.jsonl", row))
+    done = call("init", tmp_path / "w", write(tmp_path / "rows.jsonl", row))
     assert done.exit_code == 0, done.stderr
     (line,) = lines_of(tmp_path / "w/data/rows.jsonl")
     assert line["messages"] == chat("r", "2 + 3?", "5", "2 and 3")["messages"]
@@ -170,7 +170,7 @@ def test_thinking_blocks_before_an_answer_are_its_reasoning(parts: list[Any], tm
 def test_other_parts_put_their_row_aside_by_name(turn: int, parts: list[Any], reason: str, tmp_path: Path) -> None:
     good, bad = chat("a", "Say hi.", "Hello."), chat("b", "2 + 3?", "5")
     bad["messages"][turn]["content"] = parts
-    call("init", tmp_path / "w", "--from", write(tmp_path / "rows.jsonl", good, bad), "--schema", "chat")
+    call("init", tmp_path / "w", write(tmp_path / "rows.jsonl", good, bad), "--schema", "chat")
     (aside,) = lines_of(tmp_path / "w/quarantine/rows.jsonl.jsonl")
     assert reason in aside["reason"]
     assert [line["id"] for line in lines_of(tmp_path / "w/data/rows.jsonl")] == ["a"]
@@ -182,7 +182,6 @@ def test_a_user_has_no_reasoning(tmp_path: Path) -> None:
     call(
         "init",
         tmp_path / "w",
-        "--from",
         write(tmp_path / "rows.jsonl", row, chat("b", "Go.", "Gone.")),
         "--schema",
         "chat",
@@ -193,7 +192,7 @@ def test_a_user_has_no_reasoning(tmp_path: Path) -> None:
 
 def test_tags_in_an_answer_are_left_as_text(tmp_path: Path) -> None:
     row = chat("a", "2 + 3?", "<think>2 and 3</think>\n5")
-    call("init", tmp_path / "w", "--from", write(tmp_path / "rows.jsonl", row))
+    call("init", tmp_path / "w", write(tmp_path / "rows.jsonl", row))
     assert json.loads((tmp_path / "w/data/rows.jsonl").read_text()) == row
     assert codes(tmp_path / "w") == []
 
@@ -310,7 +309,7 @@ def test_a_schema_of_ones_own_may_name_it_otherwise(tmp_path: Path) -> None:
               "required": ["messages"], "x-record": {"messages": "/messages", "id": "/id"}}  # fmt: skip
     own = write(tmp_path / "own.json", schema)
     rows = write(tmp_path / "rows.jsonl", chat("a", "2 + 3?", "5", "two and three", "thinking"))
-    assert call("init", tmp_path / "w", "--from", rows, "--schema", own).exit_code == 0
+    assert call("init", tmp_path / "w", rows, "--schema", own).exit_code == 0
     root = tmp_path / "w"
     assert call("export", root).exit_code == 0
     exported_rows = lines_of(*(root / "dataset/v1").glob("[tv]*.jsonl"))
@@ -356,7 +355,7 @@ def test_content_in_parts_is_joined_or_its_record_counted(form: str, shape: str,
             for name, parts in contents.items()
         ]
     source, root = write(tmp_path / "rows.jsonl", *rows), tmp_path / "w"
-    call("init", root, "--from", source, "--schema", write(tmp_path / "own.json", own), "--format", "workspace")
+    call("init", root, source, "--schema", write(tmp_path / "own.json", own), "--format", "workspace")
     settings_file = root / "curate.toml"
     settings_file.write_text(re.sub(r"(?m)^ratios = .*", "ratios = [1.0, 0.0, 0.0]", settings_file.read_text()))
     done = call("export", root, "--to", form)

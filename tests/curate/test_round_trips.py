@@ -226,7 +226,7 @@ def test_a_dataset_comes_back(kind: str, tmp_path: Path, make_workspace: Any) ->
     root = make_workspace(lines, f'schema = "{schema}"\n[split]\nseed = 1\n').root
     assert call("export", root).exit_code == 0
     back = tmp_path / "back"
-    said_at_import = call("init", back, "--schema", schema, "--from", root / "dataset/v1")
+    said_at_import = call("init", back, "--schema", schema, root / "dataset/v1")
     assert said_at_import.exit_code == 0
     assert "labels, other meta, ignored checks" in said_at_import.stderr
     before = {r["id"]: r for r in map(json.loads, call("list", root, "--format", "jsonl").stdout.splitlines())}
@@ -244,7 +244,7 @@ def test_a_dataset_comes_back(kind: str, tmp_path: Path, make_workspace: Any) ->
 def test_a_split_that_comes_from_a_name_is_told(tmp_path: Path) -> None:
     for form, name in (("parquet", "train.parquet"), ("csv", "train.csv")):
         exported(form, *KINDS["instruction"], tmp_path / form)
-        said_at_import = call("init", tmp_path / f"of-{form}", "--from", tmp_path / form / name)
+        said_at_import = call("init", tmp_path / f"of-{form}", tmp_path / form / name)
         assert said_at_import.exit_code == 0
         assert "split train, by the name of the file" in said_at_import.stderr
         assert "labels, other meta" not in said_at_import.stderr
@@ -257,14 +257,14 @@ def test_all_files_of_a_dataset_can_be_named(tmp_path: Path, make_workspace: Any
     assert call("export", root).exit_code == 0
     files = sorted((root / "dataset/v1").glob("*.jsonl"))
     assert any(not path.stat().st_size for path in files)
-    said = call("init", tmp_path / "back", "--from", *files)
+    said = call("init", tmp_path / "back", *files)
     assert said.exit_code == 0
     assert "rows as dataset" in said.stderr
     assert "dropped.jsonl: passed over, a list of what an export left out" in said.stderr
     assert "test.jsonl: passed over, empty" in said.stderr
     listed = call("list", tmp_path / "back", "--format", "jsonl").stdout.splitlines()
     assert {json.loads(line)["id"] for line in listed} == {"r0", "r1", "r2", "r3"}
-    alone = call("init", tmp_path / "other", "--from", root / "dataset/v1/dropped.jsonl")
+    alone = call("init", tmp_path / "other", root / "dataset/v1/dropped.jsonl")
     assert alone.exit_code == 2
     assert "not of records" in alone.stderr
 

@@ -38,7 +38,7 @@ def test_validating_a_table_says_that_it_is_one(in_own_folder, name, table):
     said = call("validate", name)
     assert said.exit_code == 1
     assert f"error[S124 not-json-lines]: {table} of 3 lines, not JSON Lines; none of them" in said.stdout
-    assert "curate init DIR --from FILE" in said.stdout
+    assert "curate init DIR FILE" in said.stdout
     assert said.stdout.count("error[") == 1
     assert "--schema names another" not in said.stderr
 
@@ -123,14 +123,14 @@ def test_a_dry_run_of_training_writes_nothing(make_workspace, trainer, words):
 def test_a_rival_format_can_be_chosen_at_once(in_own_folder):
     row = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}
     Path("a.jsonl").write_text(json.dumps(row) + "\n")
-    said = call("init", "ws", "--from", "a.jsonl", "--format", "openai")
+    said = call("init", "ws", "a.jsonl", "--format", "openai")
     assert said.exit_code == 0
     assert "rows as openai" in said.stderr
 
 
 def test_a_format_of_another_name_is_told_which_there_are(in_own_folder):
     Path("a.jsonl").write_text('{"instruction": "q", "output": "a"}\n')
-    said = call("init", "ws", "--from", "a.jsonl", "--format", "alpacca")
+    said = call("init", "ws", "a.jsonl", "--format", "alpacca")
     assert said.exit_code == 2
     assert "did you mean 'alpaca'" in said.stderr
     assert not Path("ws").exists()

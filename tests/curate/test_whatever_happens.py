@@ -78,9 +78,7 @@ class Work:
             case 1:
                 rows[at]["instruction"] = self.row()["instruction"]
             case 2:
-                files = dict(zip(["0.jsonl", *files], [[], *files.values()], strict=False)) | {
-                    "0.jsonl": [rows.pop(at)]
-                }
+                files["0.jsonl"] = [*files.get("0.jsonl", []), rows.pop(at)]
             case 3:
                 del rows[at]
             case 4:

@@ -89,7 +89,7 @@ def trained(verb: str, dataset: Path, *more: str, base: str = "tiny-base") -> An
 
 
 def exported(tmp_path: Path, source: Path) -> Path:
-    curated("init", str(tmp_path / "w"), "--from", str(source))
+    curated("init", str(tmp_path / "w"), str(source))
     settings = tmp_path / "w" / "curate.toml"
     # Made-up passwords of the public set, which are what its tools are for.
     text = settings.read_text(encoding="utf-8").replace("\nignore = []\n", '\nignore = ["X702"]\n', 1)

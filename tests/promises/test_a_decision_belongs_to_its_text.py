@@ -90,7 +90,7 @@ def test_lines_that_commands_rewrite_keep_their_decisions(workspace: Path) -> No
 
 def test_an_update_keeps_the_decisions_on_the_rows_that_it_changes(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "faq.jsonl", ROWS)
-    succeed(curate("init", tmp_path / "w", "--from", source))
+    succeed(curate("init", tmp_path / "w", source))
     workspace = tmp_path / "w"
     succeed(curate("drop", workspace, "--where", "id:alpha-006", "--reason", "wrong"))
     write_rows(source, [row | {"output": row["output"] + " Corrected."} for row in ROWS])
@@ -180,7 +180,7 @@ def test_a_drop_that_leans_on_another_record_is_shown_again_when_that_changes(wo
 def test_a_segment_of_another_workspace_is_refused_and_named(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "faq.jsonl", ROWS)
     for name in ("ours", "theirs"):
-        succeed(curate("init", tmp_path / name, "--from", source))
+        succeed(curate("init", tmp_path / name, source))
     succeed(curate("drop", "alpha-000", tmp_path / "theirs", "--reason", "wrong", "--by", "bo"))
     shutil.copytree(tmp_path / "theirs" / "journal" / "bo", tmp_path / "ours" / "journal" / "bo")
     for words in (("validate",), ("export",), ("status",), ("label", "--plain")):
@@ -224,7 +224,7 @@ def test_lines_that_cannot_be_read_keep_edits_from_the_files(workspace: Path) ->
 @pytest.fixture
 def imported(tmp_path: Path) -> Path:
     source = write_rows(tmp_path / "faq.jsonl", ROWS)
-    succeed(curate("init", tmp_path / "w", "--from", source))
+    succeed(curate("init", tmp_path / "w", source))
     return tmp_path / "w"
 
 
@@ -259,7 +259,7 @@ def test_a_row_put_in_on_top_takes_no_decision_of_the_row_whose_number_it_has(tm
     towns = ["Rome", "Oslo", "Lima"]
     said = [f"The town of number {n} is {name}, by the river." for n, name in enumerate(towns)]
     rows = [{"id": f"{n}", "instruction": "Which town is it?", "output": text} for n, text in enumerate(said)]
-    succeed(curate("init", tmp_path / "w", "--from", write_rows(tmp_path / "faq.jsonl", rows)))
+    succeed(curate("init", tmp_path / "w", write_rows(tmp_path / "faq.jsonl", rows)))
     succeed(curate("drop", "0", tmp_path / "w", "--reason", "wrong"))
     put_in = {**rows[0], "output": said[0].replace("Rome", "Bonn")}
     told = update(tmp_path / "w", [put_in, *({**row, "id": f"{n}"} for n, row in enumerate(rows, 1))])
@@ -296,7 +296,7 @@ def test_a_row_that_says_something_else_under_its_id_takes_no_decision_along(tmp
     reviews = ["The box was torn and late", "It is quiet at night", "The sound is terrible", "Great value"]
     rows = [{"id": f"v{n}", "instruction": asked, "input": text, "output": "bad"} for n, text in enumerate(reviews)]
     source = write_rows(tmp_path / "faq.jsonl", rows)
-    succeed(curate("init", tmp_path / "w", "--from", source))
+    succeed(curate("init", tmp_path / "w", source))
     with python.open(tmp_path / "w", "ana") as project:
         project.apply([python.Drop("v2", "off topic"), python.Edit("v1", {"output": "good"})])
     others = {"v2": "A pump leaked over our whole kitchen", "v1": "Nobody ever answered my mails"}

@@ -94,7 +94,7 @@ def test_rows_of_one_file_with_the_same_id_are_two_records(workspace: Path) -> N
 
 def test_files_of_a_new_workspace_with_the_same_ids(tmp_path: Path) -> None:
     files = [write_rows(tmp_path / "a.jsonl", OLD), write_rows(tmp_path / "b.jsonl", NEW)]
-    succeed(curate("init", tmp_path / "w", "--from", *files[:1], "--from", *files[1:]))
+    succeed(curate("init", tmp_path / "w", *files[:1], *files[1:]))
     ids = [row["id"] for path in sorted((tmp_path / "w" / "data").glob("*.jsonl")) for row in read_rows(path)]
     assert len(set(ids)) == 12
 

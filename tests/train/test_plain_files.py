@@ -240,7 +240,7 @@ def test_what_is_no_file_of_rows_is_refused_with_the_commands_that_make_a_datase
         open_dataset(tmp_path / name)
     assert caught.value.code == "E912 bad-dataset"
     assert "JSON Lines, Parquet" in caught.value.hint
-    assert f"`curate init my-data --from {tmp_path / name}`, then `curate export my-data`" in caught.value.hint
+    assert f"`curate init my-data {tmp_path / name}`, then `curate export my-data`" in caught.value.hint
 
 
 def test_ids_and_categories_are_taken_and_what_nobody_vouches_for_is_said(

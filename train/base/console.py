@@ -11,6 +11,7 @@ import sys
 import time
 import unicodedata
 from collections.abc import Iterable
+from shlex import quote
 from typing import TextIO
 
 _BREAKS = "\u2028\u2029"
@@ -29,6 +30,11 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     """Return ``text`` on one line, made visible."""
     return visible(text).replace("\n", " ").replace("\t", " ")
+
+
+def typed(path: object) -> str:
+    """Return a path as a person types it to a shell, on one line."""
+    return quote(one_line(str(path)))
 
 
 def _escape_ci_commands(line: str) -> str:

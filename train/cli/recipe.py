@@ -46,7 +46,7 @@ def new(file: Path | None, settings: tuple[str, ...], force: bool) -> None:
     except OSError as error:
         hint = "; --force overwrites it" if isinstance(error, FileExistsError) else ""
         raise click.UsageError(f"{file}: {error.strerror}{hint}") from None
-    console.info(f"wrote {file}; use it with: train run DATASET --recipe {file}")
+    console.info(f"wrote {file}; use it with: train run DATASET --recipe {console.typed(file)}")
 
 
 @cli.command()

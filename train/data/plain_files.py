@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from train.base import console
+from train.base.console import typed
 from train.base.errors import TrainError, first_line
 from train.base.storage import digest_of, open_file
 from train.base.strict_json import parse_object, raise_bad_dataset
@@ -114,7 +115,7 @@ def _rows(path: Path, root: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     except (OSError, ValueError, RuntimeError) as error:
         hint = (
             "Mend the file where it is JSON Lines, Parquet or what `datasets` saved, which are read here. Of CSV, Excel"
-            f" and such make a dataset: `curate init my-data --from {path}`, then `curate export my-data`, then "
+            f" and such make a dataset: `curate init my-data {typed(path)}`, then `curate export my-data`, then "
             "name my-data/dataset/v1 here."
         )
         raise TrainError("E912 bad-dataset", f"{path}: {first_line(error)}", hint) from None

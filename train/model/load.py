@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from train.base import console
+from train.base.console import typed
 from train.base.errors import Exit, TrainError, first_line, require_extra
 from train.base.run_folder import RECIPE, RUN, read_finished_run, recipe_folder, resolve_run, weights_digest
 from train.base.storage import MOST_STATE, read_file
@@ -71,7 +72,7 @@ def load_base(
         if four_bits is not None:
             raise TrainError(
                 "E882 bad-run-base", f"{path.parent}: load_in_4bit needs whole weights on the disk, and this run "
-                "has an adapter", f"Run `train export {path.parent} --to merged`, and name what it writes.",
+                "has an adapter", f"Run `train export {typed(path.parent)} --to merged`, and name what it writes.",
             )  # fmt: skip
         return _load_run(path, device, frozen_for, is_continued=is_continued)
     if is_continued:

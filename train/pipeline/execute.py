@@ -297,7 +297,8 @@ def _train(
     if result.stop_code is not None:
         record.end("stopped")
         # A series says itself how to go on.
-        on = "" if is_quiet else f"; go on with `train run {prepared.dataset.path} --resume --out {run}`"
+        path = console.typed(prepared.dataset.path)
+        on = "" if is_quiet else f"; go on with `train run {path} --resume --out {console.typed(run)}`"
         console.info(f"stopped after step {result.step} of {result.num_steps}{on}")
         context.barrier()
         return result.stop_code

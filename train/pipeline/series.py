@@ -275,8 +275,8 @@ class Series:
             report, selected, advice = self._report()
         except (KeyboardInterrupt, SystemExit):
             self._write(status="stopped")
-            path = self.dataset.path
-            console.info(f"the series is stopped; go on with `train run {path} --resume --out {self.folder}`")
+            path, folder = console.typed(self.dataset.path), console.typed(self.folder)
+            console.info(f"the series is stopped; go on with `train run {path} --resume --out {folder}`")
             raise
         except TrainError as error:
             self._write(status="failed", error=error.code, message=error.message, ended=now())

@@ -170,7 +170,7 @@ def _files(paths: Sequence[Path], *, is_scaled: bool) -> tuple[Path | None, list
             settings = read_settings(path)
             if not (matching := _workspace_files(path, settings)):
                 message = f"{console.one_line(str(path))} has no record files yet ({', '.join(settings.data)})"
-                hint = f"Put one there with `curate import FILE --into {console.one_line(str(path))}`."
+                hint = f"Put one there with `curate import FILE --into {console.typed(path)}`."
                 raise CurateError("E904 no-such-file", message, hint)
             files += matching
         else:

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from curate.base.console import one_line
+from curate.base.console import one_line, typed
 from curate.base.file_guard import inside
 from curate.base.record import SPLITS, CurateError, Json, Record
 from curate.base.resources import shipped
@@ -326,7 +326,8 @@ def make_workspace(
             if whole.exists():
                 _move_in(whole, root)
                 message = f"{root}: an earlier `curate init` was interrupted at its last step, which is done now"
-                raise CurateError("E919 would-overwrite", message, f"Look at what it made: curate validate {root}")
+                hint = f"Look at what it made: curate validate {typed(root)}"
+                raise CurateError("E919 would-overwrite", message, hint)
             _refuse_full(root)
             remove_folder(growing)
             workspace = _make_sample(growing) if is_sample else _make(growing, schema, files, reading, answers)
@@ -362,7 +363,7 @@ def _make(
     is_inferred = schema == INFER or (not schema and bool(files) and not _is_known(files, reading, answers))
     if is_inferred:
         if not files:
-            raise cannot_import("--schema infer needs data to infer from", "Add --from FILE.")
+            raise cannot_import("--schema infer needs data to infer from", "Name a file behind the folder.")
         own = schema_bytes(infer_schema(files, reading, answers))
         reading = reading.model_copy(update={"format": NATIVE, "mapping": {}})
     elif schema.endswith(".json"):

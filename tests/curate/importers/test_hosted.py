@@ -238,6 +238,6 @@ def test_an_id_of_two_requests_gets_nobodys_answer(tmp_path: Path) -> None:
 def test_a_stored_completion_is_no_talk_without_its_answer(tmp_path: Path) -> None:
     talk = [user("Hi"), said("Hello."), user("Where?")]
     row = {"object": "chat.completion", "messages": talk, "choices": [{"index": 0, "message": said("At the depot.")}]}
-    run(init_command, tmp_path / "w", "--from", write(tmp_path / "stored.jsonl", row, {"messages": TALK}))
+    run(init_command, tmp_path / "w", write(tmp_path / "stored.jsonl", row, {"messages": TALK}))
     assert [len(line["messages"]) for line in came_in(tmp_path)] == [2]
     assert "its answer, a model's, stands in choices" in aside(tmp_path)[0]

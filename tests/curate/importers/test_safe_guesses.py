@@ -25,7 +25,7 @@ def write(folder: Path, rows: list[dict[str, Any]], name: str = "rows.jsonl") ->
 
 
 def init(folder: Path, source: Path, *options: str) -> Result:
-    return CliRunner().invoke(command, [str(folder / "w"), "--from", str(source), *options], standalone_mode=False)
+    return CliRunner().invoke(command, [str(folder / "w"), str(source), *options], standalone_mode=False)
 
 
 def refusal(result: Result) -> str:

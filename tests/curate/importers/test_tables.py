@@ -18,7 +18,7 @@ pyarrow_parquet = pytest.importorskip("pyarrow.parquet")
 
 
 def init(path: Path, *options: str) -> Result:
-    return CliRunner().invoke(command, [str(path.parent / "w"), "--from", str(path), *options], standalone_mode=False)
+    return CliRunner().invoke(command, [str(path.parent / "w"), str(path), *options], standalone_mode=False)
 
 
 def pairs(path: Path) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from curate.base.console import typed
 from curate.base.record import CurateError
 from curate.project.data import ProjectData
 from curate.project.feedback import PAGE_FILE, STANDINGS, standing_of
@@ -427,7 +428,7 @@ few records for a verdict, or records that cannot be scored.
         if comparison is None:
             return ""
         if comparison.first is None:
-            return f"curate report {comparison.second.folder} --workspace {self.project.root}"
+            return f"curate report {typed(comparison.second.folder)} --workspace {typed(self.project.root)}"
         others = [other.second.folder for other in self._comparisons]
         return " ".join(["train compare", *map(str, [comparison.first.folder, *others])])
 

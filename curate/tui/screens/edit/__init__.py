@@ -11,6 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 
+from curate.base.console import typed
 from curate.base.record import CurateError, Finding, canonical
 from curate.project.drafts import Drafts
 from curate.sessions.answer_drafts import put_answer
@@ -171,8 +172,8 @@ class EditScreen(ProjectScreen):
 
     def equal_command(self) -> str:
         if self.edit is None or (self.edit.is_new and not self.edit.is_line):
-            return f"curate edit --new {self.app.root}"
-        return f"curate edit {safe_line(self.edit.name)} {self.app.root}"
+            return f"curate edit --new {typed(self.app.root)}"
+        return f"curate edit {typed(self.edit.name)} {typed(self.app.root)}"
 
     def record_json(self) -> str:
         return canonical(self.edit.form.to_line()).decode() if self.edit else ""

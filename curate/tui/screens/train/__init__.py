@@ -14,6 +14,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.message import Message
 from textual.widgets import Static
 
+from curate.base.console import typed
 from curate.base.record import CurateError
 from curate.base.tables import counted
 from curate.formats.dataset import Manifest
@@ -284,7 +285,7 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
         with self.app.attempt():
             process = ask_to_stop(run.folder)
             message = f"process {process.pid} was asked to stop" if process else "it has ended already"
-            self.app.log_command(f"curate runs {self.project.root} --run {run.id} --stop", message)
+            self.app.log_command(f"curate runs {typed(self.project.root)} --run {run.id} --stop", message)
             self.tell(message)
         self._reload()
 
@@ -389,4 +390,4 @@ before there is a dataset; `enter` writes the recipe, `esc` leaves it as it was.
             self._draw()
 
     def equal_command(self) -> str:
-        return f"curate train {self.project.root} --detach"
+        return f"curate train {typed(self.project.root)} --detach"

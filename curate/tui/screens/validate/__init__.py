@@ -14,6 +14,7 @@ from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.widgets import Input, Static
 
+from curate.base.console import typed
 from curate.base.record import CurateError, Finding
 from curate.base.tables import counted
 from curate.project.single_file import WORKSPACE_HINT
@@ -410,7 +411,7 @@ record of a finding; a line that is no record yet is opened too, and saved into 
     def _write_baseline(self) -> None:
         def written(changed: Any) -> None:
             message = f"{changed.num_findings:,} findings: {changed.num_new:,} new, {changed.num_mended:,} gone"
-            self.app.log_command(f"curate validate {self.project.root} --update-baseline", message)
+            self.app.log_command(f"curate validate {typed(self.project.root)} --update-baseline", message)
             self.tell(message)
             self.action_search()
 
