@@ -86,9 +86,27 @@ def _verbs() -> dict[str, str]:
     return {name.rstrip("_").replace("_", "-"): name for name in names if not name.startswith("_")}
 
 
+def _print_completion(ctx: click.Context, _option: click.Parameter, shell: str | None) -> None:
+    from click.shell_completion import get_completion_class
+
+    from curate.cli._output import print_lines
+
+    if shell and (kind := get_completion_class(shell)):
+        print_lines(kind(cli, {}, "curate", "_CURATE_COMPLETE").source().rstrip("\n").split("\n"))
+        ctx.exit()
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 # By its name: reading what is installed takes longer than all the rest, and only --version needs it.
 @click.version_option(package_name="pairsmith", prog_name="curate")
+@click.option(
+    "--completion",
+    type=click.Choice(["bash", "zsh", "fish"]),
+    is_eager=True,
+    expose_value=False,
+    callback=_print_completion,
+    help='Print what a shell completes words by: eval "$(curate --completion bash)".',
+)
 def cli() -> None:
     """Validate, dedupe, label, split and export instruction data, then train on it.
 

@@ -213,7 +213,7 @@ def _remarks(update: Update, *, is_dropping: bool, is_dry_run: bool) -> Iterator
         yield f"changed in the file and by people: {named}; theirs holds until `curate review` settles it"
     if update.returned:
         names = listed_records(update.returned)
-        yield f"changed or in the file again, and still dropped: {names}; `curate restore` takes them in"
+        yield f"changed or in the file again, and still dropped: {names}; `curate drop --undo` takes them in"
     if update.num_taken_out:
         yield f"taken out of the record file here: {counted(update.num_taken_out, 'record')}; they stay out"
     if update.num_without_key:

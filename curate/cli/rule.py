@@ -78,8 +78,8 @@ answers are asked for again. `curate review` says whether they hold for the new 
         "warning",
         """A record is left out as a repeat of another one, which says something else by now or is left out itself.
 
-The drop holds until somebody looks again: `curate restore` takes the record in, `curate drop` leaves it out for another
-reason.""",
+The drop holds until somebody looks again: `curate drop --undo` takes the record in, `curate drop` leaves it out for
+another reason.""",
     ),
     (
         "L409",
@@ -87,7 +87,7 @@ reason.""",
         "warning",
         """A record says, word for word, what somebody dropped under another id.
 
-It came with another file, or the ids of a source have moved. Drop it as well, or say with `curate restore` that it
+It came with another file, or the ids of a source have moved. Drop it as well, or say with `curate drop --undo` that it
 stays.""",
     ),
     (

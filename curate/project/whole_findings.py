@@ -43,7 +43,7 @@ def outdated_drops(data: ProjectData) -> Iterator[Finding]:
         else:
             continue
         message = f"left out because of {one_line(exclusion.of, 60)}, which {why}"
-        fix = "Look again: `curate restore` takes it in, `curate drop` leaves it out for good."
+        fix = "Look again: `curate drop --undo` takes it in, `curate drop` leaves it out for good."
         source = record.source
         yield Finding("L408", "outdated-drop", "warning", message, source.file, source.line, record=record.id, fix=fix)
 
@@ -65,7 +65,7 @@ def returned_texts(data: ProjectData) -> Iterator[Finding]:
         of = dropped.get(text_digest(record.data))
         if of is not None and record.id not in wanted:
             message = f"says what was dropped as {one_line(of, 60)}"
-            fix = "Drop it as well, or say with `curate restore` that it stays."
+            fix = "Drop it as well, or say with `curate drop --undo` that it stays."
             source = record.source
             yield Finding(
                 "L409", "dropped-again", "warning", message, source.file, source.line, record=record.id, fix=fix

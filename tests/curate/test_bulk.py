@@ -179,7 +179,7 @@ def test_what_a_filter_lets_through_is_dropped_and_restored(make_workspace: Make
     # A filter without a status is about records that are in.
     none = call("drop", "--where", "category:billing", root, "--reason", "x")
     assert (none.stdout, "no record matches the filter" in none.stderr) == ("", True)
-    back = call("restore", "--where", "status:dropped", root)
+    back = call("drop", "--undo", "--where", "status:dropped", root)
     assert back.stdout == "restored: 2 records (r0, r1)\n"
     call("undo", root, "--steps", "2")
     assert len(listed(root)) == 5

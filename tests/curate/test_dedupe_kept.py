@@ -18,7 +18,7 @@ from curate.cli.dedupe.run import render_progress
 from curate.project.loose import loose_records, loose_shape
 from curate.project.records import Records
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe import Duplicates, components, find, find_duplicates, method_of
+from curate.similarity.dedupe import Duplicates, find, find_duplicates, method_of
 
 SETTINGS = DedupeSettings()
 
@@ -175,19 +175,3 @@ def test_an_option_that_would_do_nothing_is_refused(files, options, why):
 )
 def test_progress(given, line):
     assert render_progress(*given) == line
-
-
-def test_components_are_those_of_a_walk():
-    rng = random.Random(3)
-    for _ in range(50):
-        count = rng.randrange(1, 40)
-        edges = [(rng.randrange(count), rng.randrange(count)) for _ in range(rng.randrange(0, 40))]
-        # A long path is the hard case.
-        edges += [(n, n + 1) for n in range(count // 2)]
-        left, right = (np.array([edge[side] for edge in edges], np.int64) for side in (0, 1))
-        roots = list(range(count))
-        for _ in range(count):
-            for one, two in edges:
-                roots[one] = roots[two] = min(roots[one], roots[two])
-        labels = components(count, left, right).tolist()
-        assert [labels.index(label) for label in labels] == [roots.index(root) for root in roots]

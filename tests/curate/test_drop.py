@@ -1,4 +1,4 @@
-"""`curate drop` and `curate restore`: records leave and come back by their ids, and nothing else happens."""
+"""`curate drop` and `curate drop --undo`: records leave and come back by their ids, and nothing else happens."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def test_one_undo_takes_all_of_it_back(make_workspace):
 def test_restore_takes_back_in(make_workspace):
     root = make_workspace().root
     call("drop", "r001", "r002", root, "--reason", "x")
-    said = call("restore", "r001", root)
+    said = call("drop", "--undo", "r001", root)
     assert (said.exit_code, said.stdout) == (0, "restored: 1 record (r001)\n")
     assert listed(root, "dropped") == {"r002"}
-    again = call("restore", "r001", root)
+    again = call("drop", "--undo", "r001", root)
     assert (again.exit_code, again.stdout) == (0, "")
     assert "restored already: 1 record (r001)" in again.stderr
 
@@ -56,7 +56,7 @@ def test_a_restored_repeat_stays_in(make_workspace):
     root = make_workspace(lines).root
     call("export", root)
     assert [json.loads(line)["id"] for line in (root / "dataset/v1/dropped.jsonl").read_text().splitlines()] == ["b"]
-    assert call("restore", "b", root).exit_code == 0
+    assert call("drop", "--undo", "b", root).exit_code == 0
     call("export", root)
     assert (root / "dataset/v2/dropped.jsonl").read_text() == ""
 
@@ -93,8 +93,8 @@ def test_dropped_twice_says_so(make_workspace):
     ("words", "says"),
     [
         (["--reason", "x"], "name at least one record"),
-        (["r001"], "Missing option '--reason'"),
-        (["r001", "--reason", "  "], "it is empty"),
+        (["r001", "--reason", "  "], "say in a few words why"),
+        (["r001", "--undo", "--reason", "x"], "it is for what is dropped"),
     ],
 )
 def test_a_call_that_lacks_something_says_what(make_workspace, monkeypatch, words, says):

@@ -8,14 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from curate.base.record import Record, Source, normalised
 from curate.schema.settings import LeakSettings
 from curate.similarity.leaks import Exam, Leak, Leaks, compare_exams, find_leaks
 from curate.similarity.leaks.evidence import SearchedRecords
-from curate.similarity.leaks.pairs import _longest_run
 from curate.similarity.leaks.words import is_by_character, words_of
 
 SETTINGS = LeakSettings()
@@ -291,19 +288,6 @@ def test_the_verdict_does_not_depend_on_what_stands_beside(monkeypatch: pytest.M
     monkeypatch.setattr("curate.similarity.dedupe.shingles.BLOCK", 500)
     again = [(one.exam.id, one.source.id, one.overlaps) for one in find_leaks(exam, pool, SETTINGS).leaks]
     assert again == whole
-
-
-@given(st.lists(st.sampled_from("abc"), max_size=25), st.lists(st.sampled_from("abc"), max_size=25))
-def test_the_longest_run_agrees_with_a_plain_definition(left: list[str], right: list[str]) -> None:
-    common = [
-        (size, at + size)
-        for size in range(2, len(left) + 1)
-        for at in range(len(left) - size + 1)
-        if any(left[at : at + size] == right[there : there + size] for there in range(len(right) - size + 1))
-    ]
-    length, end = _longest_run(left, right, 2)
-    assert length == max((size for size, _ in common), default=0)
-    assert not length or (length, end) in common
 
 
 @pytest.mark.ci

@@ -18,7 +18,7 @@ from curate.checks import EXAMPLE_SETTINGS, Check, discover
 from curate.checks.repetition import repeated_text, repetition
 from curate.checks.runner import CheckPlan, validate
 from curate.checks.runner import shortcuts as prefiltering
-from curate.checks.runner.shortcuts import Prefilter, absence_of, loosened
+from curate.checks.runner.shortcuts import absence_of, loosened
 from curate.schema import load_shape
 from curate.schema.settings import CheckSettings, Settings
 from tests.effort import draws
@@ -152,18 +152,6 @@ def test_with_and_without_sifting_the_verdict_is_the_same(
             verdicts.append(validate([path], CheckPlan(load("instruction"), Settings(), limit=5000)))
         assert verdicts[0] == verdicts[1]
         assert len({finding.code for finding in verdicts[0].findings}) > 5
-
-
-def test_a_prefilter_starts_after_the_lines_that_pay_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prefiltering, "_PAYS_FROM", 2)
-    prefilter = Prefilter(RECORD_CHECKS, Settings())
-    plain, letter = {"output": "On the 5th."}, {"output": "Write to ana.kovac@parcels.shop."}
-    everything = prefilter.checks(plain)
-    assert prefilter.checks(plain) == everything
-    unsigned = [check for check in everything if not check.signs]
-    assert prefilter.checks(plain) == unsigned
-    assert [check.code for check in prefilter.checks(letter) if check.signs] == ["X701"]
-    assert len(everything) > len(unsigned)
 
 
 words = st.sampled_from(["a", "b", "don't", "it's", "its", "'q'", "x_y", "Don'T", "5", "a''b", "-", "ok.", "é", "漢字"])

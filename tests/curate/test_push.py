@@ -41,7 +41,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def push(root: Path, hub: Hub, *options: str, repo: str = "acme/desk") -> subprocess.CompletedProcess[str]:
-    return commands.run("curate", "push", repo, root, *options, env=hub.environment(root.parent / "hf"))
+    return commands.run("curate", "export", root, "--push", repo, *options, env=hub.environment(root.parent / "hf"))
 
 
 def test_a_dry_run_shows_everything_and_sends_nothing(root: Path, hub: Hub) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -22,12 +21,12 @@ from curate.base.storage import WRITE_FAILED
 from curate.checks.runner import CheckPlan, read_records, validate
 from curate.cli import cli
 from curate.schema import load_shape
-from curate.schema.settings import CheckSettings, DedupeSettings, Scope, Settings
+from curate.schema.settings import DedupeSettings, Settings
 from curate.similarity.dedupe import find_duplicates
 
 pytest.importorskip("daft", reason="needs the extra [scale]")
 
-from curate.scale import examine_on, find_on, scratch_for, shards_in
+from curate.scale import examine_on, find_on, shards_in
 from curate.scale.cluster import WorkerCluster, joined
 
 CHAT = load_shape("chat")
@@ -141,33 +140,6 @@ def test_clusters_do_not_depend_on_how_the_work_is_divided(
     assert_same(cluster, files, DedupeSettings(), tmp_path / "scratch")
 
 
-def test_a_cluster_maps_as_itertools_does(cluster: WorkerCluster) -> None:
-    assert list(cluster.starmap(divmod, [(7, 2), (9, 4), (1, 1)])) == [(3, 1), (2, 1), (1, 0)]
-    assert list(cluster.starmap(divmod, [])) == []
-
-
-def test_arrays_in_files_travel_as_the_names_of_their_files(cluster: WorkerCluster, tmp_path: Path) -> None:
-    array = np.memmap(tmp_path / "numbers", np.int64, "w+", shape=(5,))
-    array[:] = np.arange(5)
-    array.flush()
-    assert list(cluster.starmap(np.ndarray.tolist, [(array,), (array[2:],)])) == [[0, 1, 2, 3, 4], [2, 3, 4]]
-    (tmp_path / "numbers").unlink()
-    with pytest.raises(CurateError, match="daft did not finish"):
-        list(cluster.starmap(np.ndarray.tolist, [(array,)]))
-
-
-def test_the_words_of_records_travel_as_the_name_of_their_file(cluster: WorkerCluster, tmp_path: Path) -> None:
-    files = written(tmp_path / "shards", planted(50, seed=5))
-    scratch = tmp_path / "scratch"
-    tokens = find_on(cluster, files, CHAT, DedupeSettings(), scratch=scratch).table.tokens()
-    words = np.memmap(scratch / "tokens", np.uint64, "r")
-    assert words.tolist() == tokens.tolist()
-    assert list(cluster.starmap(np.ndarray.tolist, [(words,)])) == [words.tolist()]
-    (scratch / "tokens").unlink()
-    with pytest.raises(CurateError, match="daft did not finish"):
-        list(cluster.starmap(np.ndarray.tolist, [(words,)]))
-
-
 def test_a_full_disk_and_a_file_that_changes_end_the_call(
     cluster: WorkerCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,13 +162,6 @@ def test_a_full_disk_and_a_file_that_changes_end_the_call(
     assert full.value.code == WRITE_FAILED
 
 
-def test_nothing_to_compare(cluster: WorkerCluster, tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text("{}\nnull\n", encoding="utf-8")
-    far = find_on(cluster, [path], CHAT, DedupeSettings(), scratch=tmp_path / "scratch")
-    assert (far.duplicates.pairs, far.duplicates.num_records, len(list(far.table.findings()))) == ([], 0, 2)
-
-
 def test_repeated_ids_are_told_apart(cluster: WorkerCluster, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(
@@ -216,38 +181,6 @@ def test_the_verdict_is_that_of_one_process(cluster: WorkerCluster, tmp_path: Pa
     local = validate(files, CheckPlan(CHAT, Settings(), limit=limit))
     assert min(local.num_errors, local.num_warnings) > 5
     assert validate(files, CheckPlan(CHAT, Settings(), limit=limit), engine=examine_on(cluster)) == local
-
-
-@pytest.mark.ci
-def test_threads_do_not_mix_up_whose_rules_hold(cluster: WorkerCluster, tmp_path: Path) -> None:
-    files = written(tmp_path / "shards", planted(400, seed=4), num_files=8)
-    settings = Settings(
-        checks=CheckSettings(per_path={"shards/part-[0246].jsonl": Scope(ignore=["S1"], severity={"D303": "info"})})
-    )
-    for path in files:
-        path.write_bytes(b'{"messages": []}\n' * 300 + path.read_bytes())
-    alone = validate(files, CheckPlan(CHAT, settings, root=tmp_path))
-    assert alone.num_errors > 0
-    for _ in range(3):
-        assert validate(files, CheckPlan(CHAT, settings, root=tmp_path), engine=examine_on(cluster)) == alone
-
-
-def test_a_schema_that_changes_between_two_calls_is_read_again(cluster: WorkerCluster, tmp_path: Path) -> None:
-    line = tmp_path / "a.jsonl"
-    line.write_text('{"score": 3}\n', encoding="utf-8")
-    schema = tmp_path / "own.schema.json"
-    for most, errors in ((5, 0), (2, 1)):
-        schema.write_text(json.dumps({"properties": {"score": {"maximum": most}}}), encoding="utf-8")
-        shape = load_shape(schema.name, tmp_path)
-        assert validate([line], CheckPlan(shape, Settings()), engine=examine_on(cluster)).num_errors == errors
-
-
-def test_two_runs_beside_the_same_data_have_folders_of_their_own(tmp_path: Path) -> None:
-    ray, files = WorkerCluster("ray", 1), [tmp_path / "a"]
-    with scratch_for(ray, files) as one, scratch_for(ray, files) as two:
-        assert one != two
-        assert {one.parent, two.parent} == {tmp_path}
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_file_is_told_as_ever(cluster: WorkerCluster, tmp_path: Path) -> None:

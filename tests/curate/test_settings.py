@@ -128,13 +128,6 @@ def test_doctor_tells_of_the_workspace_and_of_what_is_wrong_with_it(root: Path) 
     assert "PROBLEM workspace  E902" in done.stdout
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_scripts(shell: str, tmp_path: Path) -> None:
-    done = run("completion", shell, folder=tmp_path)
-    assert done.returncode == 0
-    assert "_CURATE_COMPLETE" in done.stdout
-
-
 def test_a_shell_gets_verbs_and_options(tmp_path: Path) -> None:
     ask = {"_CURATE_COMPLETE": "bash_complete"}
     verbs = run(folder=tmp_path, COMP_WORDS="curate val", COMP_CWORD="1", **ask).stdout
@@ -151,8 +144,8 @@ def test_the_completion_works_in_a_real_shell(tmp_path: Path) -> None:
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m curate "$@"\n', encoding="utf-8")
     command.chmod(0o755)
     program = (
-        'eval "$(curate completion bash)"; COMP_WORDS=(curate exp); COMP_CWORD=1; _curate_completion curate exp curate;'
-        ' echo "${COMPREPLY[@]}"'
+        'eval "$(curate --completion bash)"; COMP_WORDS=(curate exp); COMP_CWORD=1;'
+        ' _curate_completion curate exp curate; echo "${COMPREPLY[@]}"'
     )
     environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", program], env=environment, capture_output=True, text=True, timeout=60)

@@ -50,7 +50,7 @@ def test_a_drop_of_another_text_is_held_back_until_somebody_decides(workspace: P
     assert "L407" in done.stdout
     assert "alpha-001" in done.stdout
     assert "alpha-001" not in exported(workspace)
-    succeed(curate("restore", "alpha-001", workspace))
+    succeed(curate("drop", "--undo", "alpha-001", workspace))
     assert "alpha-001" in exported(workspace)
 
 
@@ -313,5 +313,5 @@ def test_a_dropped_text_is_told_again_whatever_was_decided_on_its_copy(workspace
     with python.open(workspace, "ana") as project:
         project.apply([python.Assign("copy", "train")])
     assert "L409" in curate("validate", workspace).stdout
-    succeed(curate("restore", "copy", workspace))
+    succeed(curate("drop", "--undo", "copy", workspace))
     assert "L409" not in curate("validate", workspace).stdout

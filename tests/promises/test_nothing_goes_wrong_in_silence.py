@@ -274,7 +274,7 @@ def test_a_decision_on_a_record_that_is_not_there_is_an_error_and_nothing_of_it_
                 project.apply([curate.Drop("cards-000", reason="it comes with one that fails"), decision])
             assert caught.value.code == "E916 unknown-record"
             assert not project.state("cards-000").exclusion
-    for verb in ("drop", "restore", "approve", "log"):
+    for verb in ("drop", "approve", "log"):
         words = ["log", workspace, "nobody"] if verb == "log" else [verb, "nobody", workspace, "--by", "ana"]
         done = outside.curate(*words, *(["--reason", "x"] if verb == "drop" else []))
         assert (done.returncode, "E916" in done.stderr) == (2, True), verb

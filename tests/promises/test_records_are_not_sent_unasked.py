@@ -149,7 +149,7 @@ def test_the_whole_circle_speaks_to_nobody(canary: Canary, tmp_path: Path) -> No
     trained = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert trained.returncode == 0, trained.stderr
     curate("report", "--workspace", desk)
-    pushed = outside.curate("push", "acme/desk", desk, "--dry-run", env=env)
+    pushed = outside.curate("export", desk, "--push", "acme/desk", "--dry-run", env=env)
     assert pushed.returncode == 0, pushed.stderr
     outside.curate("doctor", desk, env=env)
     outside.succeed(outside.train("eval", run, env=env))

@@ -225,7 +225,7 @@ def rename_the_file(workspace: Path, _tested: list[str]) -> None:
 
 def drop_and_restore(workspace: Path, tested: list[str]) -> None:
     succeed(curate("drop", *tested, workspace, "--reason", "a mistake", "--by", "ana"))
-    succeed(curate("restore", *tested, workspace, "--by", "ana"))
+    succeed(curate("drop", "--undo", *tested, workspace, "--by", "ana"))
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_a_test_record_that_missed_a_dataset_comes_back_as_one(again: Path) -> N
     succeed(curate("drop", *tested, again, "--reason", "later"))
     export(again)
     (again / "curate.toml").write_text(ALL_TRAIN)
-    succeed(curate("restore", *tested, again))
+    succeed(curate("drop", "--undo", *tested, again))
     places = export(again)
     assert {places[name] for name in tested} == {"test"}
 

@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 _AHEAD = 3
 
 
-class _Process(SpawnProcess):
+class _WorkerProcess(SpawnProcess):
     """A fresh interpreter that does not run the user's script again, which may have no guard against that."""
 
     def start(self) -> None:
@@ -47,7 +47,7 @@ class _Own(SpawnContext):
 
     def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802
         """Make a process and remember it."""
-        process = _Process(*args, **options)
+        process = _WorkerProcess(*args, **options)
         self.processes.append(process)
         return process
 

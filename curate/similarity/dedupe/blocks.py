@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from itertools import chain, repeat
 from operator import is_
 from typing import NamedTuple
 
@@ -189,10 +188,9 @@ class RecordBlock:
 def read_block(view: View, values: Sequence[Mapping[str, Json]]) -> RecordBlock:
     """Return the columns of the valid lines ``values``."""
     get = partial(every, view, values)
-    own_ids, pairs = get("id"), plain_pairs(view, values)
     ids = [
         str(own_id) if own_id is not None else view.content(value).id()
-        for own_id, value in zip(own_ids, values, strict=True)
+        for own_id, value in zip(get("id"), values, strict=True)
     ]
     return RecordBlock(
         ids,
@@ -200,7 +198,7 @@ def read_block(view: View, values: Sequence[Mapping[str, Json]]) -> RecordBlock:
         [split or "" for split in get("split")],
         [source if meta and isinstance(source := meta.get("source"), str) else "" for meta in get("meta")],
         [labels or {} for labels in get("labels")],
-        *(_texts_of_pairs(pairs) if pairs else _texts_of(view, values)),
+        *_texts_of(view, values),
     )
 
 
@@ -214,12 +212,6 @@ def plain_pairs(view: View, values: Sequence[Mapping[str, Json]]) -> tuple[list[
     if len(columns) != 1 or not all(columns[0]) or None in completions:
         return None
     return columns[0], completions
-
-
-def _texts_of_pairs(pairs: tuple[list[str], list[str]]) -> tuple[list[str], list[_Layout], Indices]:
-    """Return the texts of plain pairs, their one layout, and its number for each."""
-    texts = list(chain.from_iterable(zip(*pairs, repeat(""), strict=False)))
-    return texts, [_layout(_PAIR, 1)], np.zeros(len(pairs[0]), np.int64)
 
 
 def _texts_of(view: View, values: Sequence[Mapping[str, Json]]) -> tuple[list[str], list[_Layout], Indices]:
