@@ -52,7 +52,7 @@ CEILINGS = {
     "train/pipeline": Size(24_360, 17_162, 0),
     "train/recipe": Size(4_894, 3_644, 0),
     "train/report": Size(31_051, 22_103, 1_267),
-    "tests": Size(676_680, 445_373, 0),
+    "tests": Size(676_679, 445_372, 0),
 }
 MAX_LINES_OF_A_FUNCTION = 60
 MAX_LINES_OF_A_FILE = 700

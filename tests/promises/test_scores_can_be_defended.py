@@ -351,7 +351,7 @@ def test_what_a_trivial_answer_scores_as_well_is_no_improvement(finished: Path, 
     assert part["macro"]["trivial"] == pytest.approx(59 / 160)
     printed = outside.succeed(outside.train("eval", run, "--dry-run"))
     row = next(cells(line) for line in printed.splitlines() if cells(line)[:1] == ["always"])
-    assert (row[3:6], row[-1]) == ([".50", ".00", ".50"], "~ trivial")
+    assert (row[4:7], row[1]) == ([".50", ".00", ".50"], "~ trivial")
     assert "always: 40 of 40 answers are 'yes', and 20 should be." in printed
     desk = finished.parent / "desk"
     shown = outside.succeed(outside.curate("report", run, "--workspace", desk, env={"COLUMNS": "120"}))

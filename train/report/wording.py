@@ -111,7 +111,9 @@ def format_legend(split: SplitResult) -> str:
     known = [row for row in split.categories if row.trivial is not None]
     rivals = "; ".join(dict.fromkeys(f"in {format_category(row.category)} {format_trivial(row)}" for row in known))
     mean = (
-        " MEAN: of the scores of the categories, each by its metric; no share of right answers." if split.macro else ""
+        " MEAN: the average of the categories' scores, each by its own metric; not a share of right answers."
+        if split.macro
+        else ""
     )
     return f"Verdicts: {'; '.join(meanings)}. {BEYOND_CHANCE}" + (f" Trivial: {rivals}." if rivals else "") + mean
 
