@@ -154,7 +154,7 @@ def format_summary(split: SplitResult) -> str:
 
 _FORGOTTEN = {
     "forgot": "It forgot some of what it knew.",
-    "held": "It forgot nothing that was measured.",
+    "held": "No forgetting beyond 1 % on the general text that was measured.",
     "inconclusive": "Whether it forgot anything cannot be told.",
 }
 
