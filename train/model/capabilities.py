@@ -189,7 +189,7 @@ def _has_linear_head(model: Any, text: torch.Tensor, logits: torch.Tensor) -> bo
     head, decoder = model.get_output_embeddings(), decoder_of(model)
     if not _is_linear(head) or decoder is None:
         return False
-    weight, bias = head.weight, getattr(head, "bias", None)
+    weight, bias = head.weight, head.bias
     hidden = decoder(input_ids=text[None], use_cache=False).last_hidden_state[0]
     ours = functional.linear(hidden, weight.to(hidden.dtype), None if bias is None else bias.to(hidden.dtype))
     return are_close(ours, logits)
@@ -203,7 +203,7 @@ def checkpoint_activations(model: Any, mode: Checkpointing = True) -> None:
     inner = unwrap_adapters(model)
     # Transformers 5 renamed it and warns of the old name.
     enable = getattr(inner, "activation_checkpointing_enable", None) or inner.gradient_checkpointing_enable
-    enable({"use_reentrant": False})
+    enable()
     for module in inner.modules():
         if hasattr(module, "_gradient_checkpointing_func"):
             module._gradient_checkpointing_func = _offloading if mode == "offload" else _checkpoint
@@ -225,10 +225,8 @@ def _offloading(compute: Callable[..., Any], *arguments: Any) -> Any:
 
 def is_checkpointing(model: Any) -> bool:
     """Return True for a model whose layers compute their activations again."""
-    inner = unwrap_adapters(model)
-    # Transformers 5 renamed it, too.
-    names = ("is_activation_checkpointing", "is_gradient_checkpointing")
-    return bool(getattr(inner, next(name for name in names if hasattr(type(inner), name))))
+    # What transformers' own property asks, which version 5 renamed.
+    return any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
 
 
 def _contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -255,11 +253,17 @@ def compile_layers(model: Any, *, backend: str | Callable[..., Any] = "inductor"
         _run_eager, backend=backend, dynamic=True, fullgraph=True, disable=config.disable
     )  # fmt: skip
 
+    # `kernels` 0.19, which transformers 5.25 requires, notes the functions in use in a variable of its own at each
+    # layer. Dynamo refuses that where activations are computed again, unless it may leave the note out the second time.
+    permission = "skip_fwd_side_effects_in_bwd_under_checkpoint"
+    permitted = {permission: True} if hasattr(config, permission) else {}
+
     def forward(layer: Any, *arguments: Any, **named: Any) -> Any:
         nonlocal compiled
         if layer.training and torch.is_grad_enabled():
             try:
-                return compiled(layer, *arguments, **named)
+                with config.patch(permitted):
+                    return compiled(layer, *arguments, **named)
             except (TorchDynamoException, FailOnRecompileLimitHit) as error:
                 reason = first_line(getattr(error, "inner_exception", error))
                 console.info(f"warning: layers are not compiled from here on: {reason}")
