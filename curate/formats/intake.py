@@ -245,11 +245,7 @@ def _imported_rows(intake: Intake, shape: Shape) -> Iterator[Imported]:
         counts.clear()
     intake.taken.begin()
     for converted in convert(intake.plan, shape):
-        row: Imported | Rejected | str | None = converted
-        if isinstance(converted, Imported):
-            row = _placed(intake, converted, shape)
-        if row is None:
-            continue
+        row = _placed(intake, converted, shape) if isinstance(converted, Imported) else converted
         if isinstance(row, Imported):
             intake.num_records += 1
             intake.num_tied += row.is_tied
@@ -260,15 +256,17 @@ def _imported_rows(intake: Intake, shape: Shape) -> Iterator[Imported]:
             yield row
         elif isinstance(row, Rejected):
             intake.rejected.append(row)
-        else:
+        elif row is not None:
             intake.left_out[row] += 1
 
 
 def _placed(intake: Intake, row: Imported, shape: Shape) -> Imported | Rejected | None:
     """Return a row with an id that no other record has; None where it makes no record of its own."""
     line = intake.taken.place(row.value, shape)
-    if line is None or line is row.value:
-        return row if line is not None else None
+    if line is row.value:
+        return row
+    if line is None:
+        return None
     if not shape.is_valid(line):
         reason = "its id is taken, and the schema allows no other; --id-prefix names one"
         return Rejected(row.line, "E908", reason, row.raw)
@@ -339,9 +337,9 @@ def convert(plan: ImportPlan, shape: Shape) -> Iterator[Imported | Rejected | st
             # The rows looked at first may have been of another form.
             for foreign in forms if ({*row.value} | names_beside(row.value)) - known else ():
                 if fields := open_fields(foreign, [row.value], plan.mapping, reading) - known:
-                    listed = ", ".join(sorted(fields))
                     raise RowError(
-                        f"it has {listed}, as rows of the form {foreign.name} do; --only or --to-meta decides"
+                        f"it has {listed(sorted(fields))}, as rows of the form {foreign.name} do; "
+                        "--only or --to-meta decides"
                     )
             drafts = form.records(row.value, plan.mapping)
         except (RowError, CurateError) as fault:

@@ -46,8 +46,11 @@ class TakenIds:
 
     def place(self, line: Mapping[str, Json], shape: Shape) -> Mapping[str, Json] | None:
         """Return ``line`` with an id that no other record has; None where it makes no record of its own."""
-        own = shape.view.get(line, "id") if shape.view else None
-        if own is None:
+        if not (view := shape.view) or "id" not in view.paths:
+            return line
+        # Records that have no id of their own are told apart in the order of the files: a copy that came to lie in an
+        # earlier one would have the name of the older record, and what was decided on it.
+        if (own := view.get(line, "id")) is None and (own := view.content(line).id()) not in self.ids:
             return line
         wanted = f"{self.prefix}{own}"
         self._counts[wanted] += 1
@@ -61,14 +64,14 @@ class TakenIds:
         if name == str(own):
             return line
         named = deepcopy(dict(line))
-        put(named, shape.view.paths["id"] if shape.view else (), name)
+        put(named, view.paths["id"], name)
         return named
 
     def _name(self, source: str, wanted: str, value: Mapping[str, Json]) -> str:
-        if self.before.get(source):
-            return self.before[source]
+        if before := self.before.get(source):
+            return before
         # The row may be another record's since the last import.
-        is_left, is_twin = source in self.before, wanted in self.given
+        is_left, is_twin = before is not None, wanted in self.given
         if not is_left and not is_twin and wanted not in self.ids:
             return wanted
         self.num_taken += 1

@@ -14,7 +14,7 @@ from typing import Any
 
 from curate.base.console import one_line
 from curate.base.events import Add
-from curate.base.record import CurateError, Finding, Json, Record, Source, canonical
+from curate.base.record import CurateError, Finding, Json, Record, Source, canonical, unnumbered
 from curate.checks.runner import relative_name
 from curate.formats.quarantine import QUARANTINE_FOLDER, QuarantinedRow, quarantined_rows, settle
 from curate.jsonl import Entry, JsonFault, Reader, strict_loads
@@ -40,7 +40,7 @@ class LineEdit(EditSession):
         """Take the bytes of the line, without its end."""
         self._path, self._source, self._raw = path, Source(file, number), raw
         value = _value(raw)
-        self._value: dict[str, Json] = value or {}
+        self._value = value or {}
         # Bytes that are not UTF-8 go to the editor as they are, and come back so.
         self._unread = raw.decode("utf-8", "surrogateescape") if value is None else ""
         self._draft_name = f"{file}:{number} {blake2b(raw, digest_size=8).hexdigest()}"
@@ -84,16 +84,16 @@ class LineEdit(EditSession):
             return
         if record.has_own_id:
             raise self._unfit(f"there already is a record {one_line(record.id, 60)!r}", "Give it another id.")
-        if record.id in names_in_use(self.project.root):
+        if record.id in map(unnumbered, names_in_use(self.project.root)):
             why = f"it repeats the record {one_line(record.id, 60)}, on which decisions or a dataset hang"
             raise self._unfit(why, "Give it an id, or take the line out of the file.")
 
     def _write(self, line: dict[str, Json]) -> None:
-        wanted, is_there = self._source.line, False
+        is_there = False
 
         def mend(item: Entry | Finding, raw: bytes, ending: Ending) -> Replacement | None:
             nonlocal is_there
-            if (item.line if isinstance(item, Finding) else item.line.source.line) != wanted:
+            if (item.line if isinstance(item, Finding) else item.line.source.line) != self._source.line:
                 return None
             is_there = raw.rstrip(b"\r") == self._raw
             spelled_line = self._spelled(raw, line, is_ascii=rewrite.is_ascii)

@@ -12,6 +12,7 @@ import pytest
 import curate
 from curate.base.record import Record
 from curate.project.fold import HELD_BACK
+from tests.curate.called import call
 from tests.effort import draws
 from tests.promises.outside import Row, read_rows, write_rows
 
@@ -20,6 +21,10 @@ SETTINGS = '[label]\nquestions = [{name = "tone", values = ["warm", "cold"]}]\n'
 
 def text_of(row: Row) -> str:
     return f"{row['instruction']} {row['output']}"
+
+
+def without_id(row: Row) -> Row:
+    return {key: value for key, value in row.items() if key != "id"}
 
 
 def records_of(project: curate.Project) -> list[Record]:
@@ -39,7 +44,8 @@ class Work:
     def row(self) -> Row:
         self.count += 1
         own = {"id": f"r{self.count}"} if self.rng.random() < 0.7 else {}
-        return {**own, "instruction": f"Question {self.count}?", "output": f"Answer {self.count}."}
+        blanks = self.rng.choice(["", "\u200b"])
+        return {**own, "instruction": f"Question {self.count}?{blanks}", "output": f"Answer {self.count}."}
 
     def read(self) -> dict[str, list[Row]]:
         return {path.name: read_rows(path) for path in sorted((self.root / "data").glob("*.jsonl"))}
@@ -72,7 +78,7 @@ class Work:
         files = self.read()
         rows = self.rng.choice([some for some in files.values() if some] or [[self.row()]])
         at = self.rng.randrange(len(rows))
-        match self.rng.randrange(7):
+        match self.rng.randrange(8):
             case 0:
                 self.rng.shuffle(rows)
             case 1:
@@ -87,8 +93,38 @@ class Work:
                 one, other = rows[at], self.rng.choice(rows)
                 one["instruction"], other["instruction"] = other["instruction"], one["instruction"]
             case 6:
+                rows.append({**rows[at], "output": self.rng.choice([rows[at]["output"], self.row()["output"]])})
+            case 7:
                 files = {f"z{name}": some for name, some in files.items()}
         self.write(files)
+
+    def bring_in(self) -> None:
+        """Import copies of rows and a new one, without ids, into a file that comes before or after the others."""
+        before, rows = self.places(), [row for rows in self.read().values() for row in rows]
+        copies = [without_id(row) for row in [*rows, self.row()] if self.rng.random() < 0.4] or [self.row()]
+        name = self.rng.choice(["0", "z"]) + str(self.count)
+        said = call("import", write_rows(self.root / "from" / f"{name}.jsonl", copies), "--into", self.root)
+        assert said.exit_code == 0, said.stderr
+        after = self.places()
+        assert {place: after[place] for place in before} == before
+
+    def mend(self) -> None:
+        """Let the product rewrite the lines; what was decided on a line may stand on what it says now."""
+        before, texts = self.places(), {name: [*map(text_of, rows)] for name, rows in self.read().items()}
+        call("validate", "--fix", self.root)
+        for name, rows in self.read().items():
+            for old, row in zip(texts[name], rows, strict=True):
+                for what in ("drop", "label", "edit") if text_of(row) != old else ():
+                    self.decided[what, text_of(row)] += self.decided[what, old]
+        after = self.places()
+        assert {place: after[place][:2] for place in before} == {place: state[:2] for place, state in before.items()}
+
+    def places(self) -> dict[tuple[str, int], Any]:
+        """Return what has become of the record on each line."""
+        states = self.states()
+        with curate.open(self.root, "eve") as project:
+            records = records_of(project)
+        return {(record.source.file, record.source.line): states[record.id, text_of(record.data)] for record in records}
 
     def states(self) -> dict[tuple[str, str], tuple[Any, ...]]:
         """Return what each record has come to, by its id and the text of its line; nothing of it is of another text."""
@@ -109,8 +145,8 @@ class Work:
 def test_a_decision_never_stands_on_another_text(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     work, before = Work(tmp_path, rng), {}
-    for _ in range(14):
-        does = rng.choice([work.decide, work.decide, work.rearrange, work.rearrange, work.undo])
+    for _ in range(16):
+        does = rng.choice([work.decide] * 3 + [work.rearrange] * 3 + [work.undo, work.bring_in, work.mend])
         does()
         after = work.states()
         if does == work.rearrange:
@@ -118,3 +154,25 @@ def test_a_decision_never_stands_on_another_text(tmp_path: Path, seed: int) -> N
                 key: after[key] for key in after.keys() & before
             }
         before = after
+
+
+@pytest.mark.parametrize("seed", range(draws(60)))
+def test_a_file_that_grew_and_changed_comes_to_what_one_import_makes(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    (tmp_path / "other").mkdir()
+    work, alone = Work(tmp_path, rng), Work(tmp_path / "other", rng)
+    alone.write(work.read())
+    copies = [row for rows in work.read().values() for row in rows]
+    rows = [work.row() for _ in range(6)]
+    for _ in range(4):
+        path = write_rows(tmp_path / "from" / "more.jsonl", rows)
+        made = call("import", path, "--into", tmp_path, *["--update"] * (tmp_path / "data" / "more.jsonl").exists())
+        assert made.exit_code == 0, made.stderr
+        for row in [row for row in rows if "id" in row and rng.random() < 0.3]:
+            row["output"] = work.row()["output"]
+        rows += rng.choice([[work.row()], [without_id(rng.choice(copies))], []])
+        rng.shuffle(rows)
+    write_rows(path, rows)
+    for into, words in ((tmp_path, ["--update"]), (tmp_path / "other", [])):
+        assert call("import", path, "--into", into, *words).exit_code == 0
+    assert work.states().keys() == alone.states().keys()

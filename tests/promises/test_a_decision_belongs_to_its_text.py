@@ -78,16 +78,6 @@ def test_an_edit_made_here_carries_earlier_decisions(workspace: Path) -> None:
     assert "alpha-004" not in exported(workspace)
 
 
-def test_lines_that_commands_rewrite_keep_their_decisions(workspace: Path) -> None:
-    rewrite(workspace, "alpha-005", output="An answer with blanks at its end.   ")
-    succeed(curate("drop", workspace, "--where", "id:alpha-005", "--reason", "wrong"))
-    curate("validate", workspace, "--fix")
-    rewritten = read_rows(workspace / "data" / "records.jsonl")[5]["output"]
-    assert rewritten == "An answer with blanks at its end."
-    assert "L407" not in curate("validate", workspace).stdout
-    assert "alpha-005" not in exported(workspace)
-
-
 def test_an_update_keeps_the_decisions_on_the_rows_that_it_changes(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "faq.jsonl", ROWS)
     succeed(curate("init", tmp_path / "w", source))
@@ -192,14 +182,6 @@ def test_a_segment_of_another_workspace_is_refused_and_named(tmp_path: Path) -> 
     assert segment.name in curate("doctor", tmp_path / "ours").stdout
     segment.unlink()
     succeed(curate("validate", tmp_path / "ours"))
-
-
-def test_records_whose_id_repeats_keep_their_decisions_when_lines_are_fixed(tmp_path: Path) -> None:
-    twins = [{**row, "id": "r", "output": f"{row['output']}  "} for row in ROWS[:2]]
-    workspace = make_workspace(tmp_path / "w", [*twins, *ROWS[2:]])
-    succeed(curate("drop", "r", "r-2", workspace, "--reason", "wrong"))
-    curate("validate", workspace, "--fix")
-    assert "L407" not in curate("validate", workspace).stdout
 
 
 def test_an_applied_edit_is_not_taken_back_in_words_alone(workspace: Path) -> None:

@@ -49,6 +49,21 @@ def test_newcomers_get_new_ids_and_none_of_the_decisions(workspace: Path) -> Non
     assert "S104" not in curate("validate", workspace).stdout
 
 
+def test_a_copy_of_a_record_without_an_id_takes_nothing_from_it(tmp_path: Path) -> None:
+    one, other = [{key: row[key] for key in ("instruction", "output")} for row in OLD[:2]]
+    workspace = make_workspace(tmp_path / "w", [one, other])
+    (name, *_) = states(workspace)
+    with python.open(workspace, "ana") as project:
+        project.apply([python.Drop(name, "wrong")])
+    before = states(workspace)
+    assert "1 row with an id that is taken" in add(workspace, [{**one, "category": "gamma"}, NEW[5]])
+    after = states(workspace)
+    assert {name: after[name] for name in before} == before
+    assert after[f"{name}-2"][:3] == (None, None, "gamma")
+    assert "already there, unchanged" in add(workspace, [{**one, "category": "gamma"}, NEW[5]])
+    assert "2 unchanged" in add(workspace, [{**one, "category": "gamma"}, NEW[5]], "--update")
+
+
 def test_the_same_file_again_and_its_update_keep_the_ids(workspace: Path) -> None:
     add(workspace, NEW)
     assert "already there, unchanged" in add(workspace, NEW)
