@@ -16,7 +16,6 @@ million records. Peers are used where they are installed: pip install rensa data
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import resource
@@ -78,9 +77,8 @@ def ours(texts: list[str]) -> Callable[[], Flags]:
         keys, words = np.concatenate(list(map(text_keys, blocks))), list(map(word_hashes, blocks))
         ends = np.cumsum(np.concatenate([block.lengths for block in words]))
         spans = Spans(np.concatenate([block.hashes for block in words]), np.append(0, ends[:-1]), ends)
-        near = compare_texts(spans, keys, method, itertools.starmap)
-        left = np.concatenate([firsts(keys), near.first[near.links.left]])
-        right = np.concatenate([np.arange(len(some)), near.first[near.links.right]])
+        links = compare_texts(spans, keys, np.ones(len(some), bool), method).links
+        left, right = np.append(firsts(keys), links.left), np.append(np.arange(len(some)), links.right)
         roots = components(len(some), left, right)
         return np.bincount(roots, minlength=len(roots))[roots] > 1
 

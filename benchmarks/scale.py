@@ -1,4 +1,4 @@
-"""What sharing out the work costs: the same call by one process, by daft here, and by daft on a Ray cluster.
+"""What sharing out the work costs: the same call by one process, and by daft on a Ray cluster of this machine.
 
     python benchmarks/scale.py [--records 100000] [--workers 2] [--only dedupe]
 
@@ -37,7 +37,7 @@ QUIET = {
 }
 CLUSTER = """
 import ray, sys
-context = ray.init(num_cpus=int(sys.argv[1]), include_dashboard=False, object_store_memory=2_000_000_000,
+context = ray.init(num_cpus=int(sys.argv[1]), include_dashboard=False,
                    log_to_driver=False, logging_level="ERROR", _temp_dir=sys.argv[2])
 print(context.address_info["gcs_address"], flush=True)
 sys.stdin.read()
@@ -171,18 +171,14 @@ def compare(count: int, num_workers: int, only: str) -> None:
         num_bytes = sum(path.stat().st_size for path in (folder / "many").iterdir())
         print(f"{count:,} records, {num_bytes / 1e6:.1f} MB, {NUM_SHARDS} shards, {num_workers} workers")
         with cluster(num_workers, Path(place)) as address:
-            ways = {
-                "local": [],
-                "daft native": ["--engine", "daft"],
-                "daft on Ray": ["--engine", "daft", "--ray-address", address],
-            }
+            ways = {"one process": [], "on Ray": ["--ray", address]}
             print(
                 f"{'':10}{'':14}{'start':>7}{'core-s':>8}{'ratio':>7}{'beyond':>8}{'driver':>8}{'wall s':>8}{'MB':>7}"
                 f"{'driver MB':>11}"
             )
             for verb, options in (
                 ("validate", ["--format", "json", "--jobs", str(num_workers)]),
-                ("dedupe", ["--format", "jsonl", "--no-progress", "--no-cache"]),
+                ("dedupe", ["--format", "jsonl", "--no-progress"]),
             ):
                 if only not in ("", verb):
                     continue

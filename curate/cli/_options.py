@@ -37,19 +37,9 @@ def format_option(*names: str) -> Callable[[Function], Function]:
     return click.option("--format", "form", type=click.Choice(names), default="text", show_default=True)
 
 
-def engine_options(function: Function) -> Function:
-    """Add ``--engine`` and ``--ray-address`` to a command."""
-    engine = click.option(
-        "--engine",
-        type=click.Choice(["local", "daft"]),
-        default="local",
-        show_default=True,
-        help="Who shares out the work.",
-    )
-    address = click.option(
-        "--ray-address", default="", metavar="ADDRESS", help="With daft: the Ray cluster to work on, HOST:PORT."
-    )
-    return engine(address(function))
+ray_option = click.option(
+    "--ray", default="", metavar="HOST:PORT", help='Work on this Ray cluster; "auto" finds the one this machine is in.'
+)
 
 
 def outside(*, screen: str = "", reason: str = "") -> Callable[[Command], Command]:

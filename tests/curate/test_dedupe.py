@@ -1,7 +1,6 @@
 import json
 import random
 from dataclasses import replace
-from itertools import starmap
 
 import numpy as np
 import pytest
@@ -11,8 +10,8 @@ from hypothesis import strategies as st
 from curate.base.record import CurateError, Record, Source, normalised
 from curate.project.records import Records
 from curate.schema.settings import DedupeSettings
-from curate.similarity.dedupe import Method, find_duplicates, near, preference_of, shingles
-from curate.similarity.dedupe.near import NUM_BANDS, banded, compare, linked
+from curate.similarity.dedupe import Method, find_duplicates, preference_of, shingles
+from curate.similarity.dedupe.near import compare
 from curate.similarity.dedupe.shingles import Cut, Spans
 from curate.similarity.dedupe.words import flattened, spaced, storable, word_hashes
 from tests.effort import draws
@@ -194,25 +193,6 @@ def test_edit_rate(method, rate):
 def spans_of(texts):
     words = word_hashes(flattened(storable([spaced(normalised(text)) for text in texts])))
     return Spans(words.hashes, words.offsets[:-1], words.offsets[1:])
-
-
-def test_crowded_bucket_is_linear_and_counted(monkeypatch):
-    rng = random.Random(8)
-    texts = [" ".join(words(rng, 12)) for _ in range(40)]
-    spans, cut = spans_of([f"{text} {number}" for text in texts for number in range(3)]), Cut(3)
-    everything, _ = linked(spans, cut, 0.7, *banded(spans, cut, starmap), starmap)
-    same_bucket = np.zeros((NUM_BANDS, 120), np.uint64), np.full(120, 11)
-    monkeypatch.setattr(near, "PAIRWISE_BUCKET", 2)
-    led, num_skipped = linked(spans, cut, 0.7, *same_bucket, starmap)
-    assert num_skipped == 0
-    assert {(left // 3, right // 3) for left, right in zip(led.left, led.right, strict=True)} == {
-        (n, n) for n in range(40)
-    }
-    assert set(zip(led.left.tolist(), led.right.tolist(), strict=True)) <= set(
-        zip(everything.left.tolist(), everything.right.tolist(), strict=True)
-    )
-    monkeypatch.setattr(near, "MAX_LEADERS", 10)
-    assert linked(spans, cut, 0.7, *same_bucket, starmap)[1] == 29 * 3 + 2
 
 
 TEXT = st.lists(st.sampled_from(["a", "b", "cc", "dé", "日", "本", "ไท", "e"]), max_size=12).map(" ".join)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
-import os
 import random
-import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, TextIO, cast
 
 import click
 import pytest
@@ -26,8 +27,13 @@ from curate.similarity.dedupe import find_duplicates
 
 pytest.importorskip("daft", reason="needs the extra [scale]")
 
-from curate.scale import examine_on, find_on, shards_in
-from curate.scale.cluster import WorkerCluster, joined
+pytest.importorskip("ray", reason="needs the extra [scale]")
+
+from ray.exceptions import RayError
+
+from curate.scale import cluster as cluster_module
+from curate.scale import examine_on, find_on, scratch_beside, shards_in
+from curate.scale.cluster import WorkerCluster
 
 CHAT = load_shape("chat")
 
@@ -79,11 +85,6 @@ def planted(count: int, seed: int) -> list[dict[str, Any]]:
             lines.append(
                 {"messages": turns, "tools": [{"type": "function", "function": {"name": f"tool{number % 2}"}}]}
             )
-    for _ in range(2):
-        call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
-        lines.append(
-            {"messages": [{"role": "user", "content": "Look it up."}, {"role": "assistant", "tool_calls": [call]}]}
-        )
     rng.shuffle(lines)
     return lines
 
@@ -99,49 +100,60 @@ def written(folder: Path, lines: list[dict[str, Any]], *, num_files: int = 5, is
     return shards_in(folder)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[WorkerCluster]:
-    # More than one would start processes, and daft leaves their pipes to the garbage collector, which warns.
-    with joined(num_workers=1) as found:
-        yield found
+class Here(WorkerCluster):
+    """This process: daft's own runner does what a Ray cluster does and is quick to start; tasks are called."""
+
+    starmap = staticmethod(itertools.starmap)  # type: ignore[assignment]
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> WorkerCluster:
+    """Have ``--ray`` mean this process."""
+    monkeypatch.setattr(cluster_module, "joined", lambda _address: nullcontext(Here(1)))
+    return Here(1)
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Path:
+    (tmp_path / "scratch").mkdir()
+    return tmp_path / "scratch"
 
 
 def assert_same(cluster: WorkerCluster, files: list[Path], settings: DedupeSettings, scratch: Path) -> None:
-    records = [item for item in read_records(files, CHAT) if isinstance(item, Record)]
-    local = find_duplicates(records, settings)
-    far = find_on(cluster, files, CHAT, settings, scratch=scratch)
-    assert far.duplicates == local
-    assert far.table.records(range(len(records))) == records
-    edges = [
-        sorted(zip(found.edges.left, found.edges.right, found.edges.ties, found.edges.scores, strict=True))
-        for found in (far.duplicates, local)
-    ]
-    assert edges[0] == edges[1]
+    records = {item.id: item for item in read_records(files, CHAT) if isinstance(item, Record)}
+    local = find_duplicates([*records.values()], settings)
+    table, far = find_on(cluster, files, CHAT, settings, scratch=scratch)
+    assert far == local
+    assert (far.num_records, far.sizes) == (len(records), local.sizes)
+    assert far.members() == local.members()
+    assert [*table.records(range(len(table)))] == [records[name] for name in table.ids]
 
 
 @pytest.mark.parametrize("settings", [DedupeSettings(), DedupeSettings(ngram=5, threshold=0.75)])
-def test_clusters_are_those_of_one_process(cluster: WorkerCluster, tmp_path: Path, settings: DedupeSettings) -> None:
+def test_clusters_are_those_of_one_process(
+    cluster: WorkerCluster, tmp_path: Path, scratch: Path, settings: DedupeSettings
+) -> None:
     files = written(tmp_path / "shards", planted(400, seed=7))
-    assert_same(cluster, files, settings, tmp_path / "scratch")
+    assert_same(cluster, files, settings, scratch)
 
 
 @pytest.mark.ci
 def test_clusters_do_not_depend_on_how_the_work_is_divided(
-    cluster: WorkerCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: WorkerCluster, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files of a few lines, blocks of a few texts, and pairs in small tasks."""
-    for name, value in (
-        ("curate.similarity.dedupe.shingles.SAMPLE", 60),
-        ("curate.similarity.dedupe.shingles.BLOCK", 400),
-        ("curate.similarity.dedupe.near._MOST_PAIRS", 50),
-    ):
-        monkeypatch.setattr(name, value)
+    """Files of a few lines, small batches, a small sample, and crowds that are not compared to the end."""
+    monkeypatch.setattr("curate.scale.search._ROWS", 7)
+    for module in ("similarity.dedupe.shingles", "scale.search"):
+        monkeypatch.setattr(f"curate.{module}.SAMPLE", 60)
+    for module in ("similarity.dedupe.near", "scale.search"):
+        monkeypatch.setattr(f"curate.{module}.PAIRWISE_BUCKET", 4)
+    monkeypatch.setattr("curate.similarity.dedupe.near.MAX_LEADERS", 6)
     files = written(tmp_path / "shards", planted(300, seed=3), num_files=60)
-    assert_same(cluster, files, DedupeSettings(), tmp_path / "scratch")
+    assert_same(cluster, files, DedupeSettings(), scratch)
 
 
 def test_a_full_disk_and_a_file_that_changes_end_the_call(
-    cluster: WorkerCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: WorkerCluster, tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = written(tmp_path / "shards", planted(50, seed=5))
 
@@ -150,7 +162,7 @@ def test_a_full_disk_and_a_file_that_changes_end_the_call(
             files[0].write_bytes(b"{}\n")
 
     with pytest.raises(CurateError, match=r"part-0\.jsonl was changed") as changed:
-        find_on(cluster, files, CHAT, DedupeSettings(), scratch=tmp_path / "one", watch=change)
+        find_on(cluster, files, CHAT, DedupeSettings(), scratch=scratch, watch=change)
     assert changed.value.code == "E974 files-changed"
 
     def append(*_: object) -> None:
@@ -158,18 +170,8 @@ def test_a_full_disk_and_a_file_that_changes_end_the_call(
 
     monkeypatch.setattr("curate.base.storage.AtomicFile.write", append)
     with pytest.raises(CurateError, match="No space left on device") as full:
-        find_on(cluster, files, CHAT, DedupeSettings(), scratch=tmp_path / "two")
+        find_on(cluster, files, CHAT, DedupeSettings(), scratch=scratch)
     assert full.value.code == WRITE_FAILED
-
-
-def test_repeated_ids_are_told_apart(cluster: WorkerCluster, tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text(
-        '{"id": "a", "messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n' * 2
-    )
-    far = find_on(cluster, [path], CHAT, DedupeSettings(), scratch=tmp_path / "scratch")
-    assert far.table.ids == ["a", "a-2"]
-    assert [(pair.record, pair.keeper) for pair in far.duplicates.pairs] == [("a-2", "a")]
 
 
 @pytest.mark.ci
@@ -183,12 +185,6 @@ def test_the_verdict_is_that_of_one_process(cluster: WorkerCluster, tmp_path: Pa
     assert validate(files, CheckPlan(CHAT, Settings(), limit=limit), engine=examine_on(cluster)) == local
 
 
-def test_a_missing_file_is_told_as_ever(cluster: WorkerCluster, tmp_path: Path) -> None:
-    with pytest.raises(CurateError) as caught:
-        validate([tmp_path / "none.jsonl"], CheckPlan(CHAT, Settings()), engine=examine_on(cluster))
-    assert caught.value.code == "E904 no-such-file"
-
-
 def run(*arguments: str) -> tuple[int, str, str]:
     done = CliRunner().invoke(cli, arguments, standalone_mode=False)
     if done.exception is not None and not isinstance(done.exception, SystemExit):
@@ -197,7 +193,7 @@ def run(*arguments: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.ci
-def test_commands_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_say_the_same(cluster: WorkerCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lines = planted(120, seed=5)
     files = [str(path) for path in written(Path("shards"), lines, is_named=False)]
@@ -208,40 +204,31 @@ def test_commands_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         ["dedupe", "--format", "jsonl"],
     ):
         local = run(*options, *files)
-        assert run(*options, *files, "--engine", "daft") == local
-        assert run(*options, "shards", "--engine", "daft") == local
+        assert run(*options, *files, "--ray", "here") == local
+        assert run(*options, "shards", "--ray", "here") == local
 
 
-@pytest.mark.ci
-def test_processes_say_the_same(tmp_path: Path) -> None:
-    files = [str(path) for path in written(tmp_path / "shards", planted(100, seed=2))]
-    call = [sys.executable, "-m", "curate", "validate", "--format", "json", *files]
-    local, far = (
-        subprocess.run([*call, *more], capture_output=True, check=False)
-        for more in ([], ["--engine", "daft", "--jobs", "2"])
-    )
-    assert (far.returncode, far.stdout, far.stderr) == (local.returncode, local.stdout, local.stderr)
-    assert b"D303" in far.stdout
-
-
-def test_names_made_for_repeated_ids_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A made name can be some record's own id, which then gets another."""
+def test_a_name_made_for_a_repeated_id_is_no_other_record(
+    cluster: WorkerCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("shards").mkdir()
     turn = [{"role": "user", "content": "What is it, and why is it so?"}, {"role": "assistant", "content": "It is so."}]
-    ids = ["a", "a", "a-2", "a-2-2", "b", "a-2", "b-2", "a"]
-    text = "".join(json.dumps({"id": name, "messages": turn}) + "\n" for name in ids)
-    Path("shards/a.jsonl").write_text(text, encoding="utf-8")
-    local = run("dedupe", "shards/a.jsonl", "--format", "jsonl")
-    assert local[1].count("\n") == len(ids) - 1
-    assert run("dedupe", "shards", "--engine", "daft", "--format", "jsonl") == local
+    other = [{"role": "user", "content": "A question that nobody else asks?"}, turn[1]]
+    lines = [json.dumps({"id": name, "messages": turn}) for name in ("a", "b", "a", "a")]
+    Path("a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    local = run("dedupe", "a.jsonl", "--format", "jsonl")
+    assert run("dedupe", "a.jsonl", "--ray", "here", "--format", "jsonl") == local
+    lines.append(json.dumps({"id": "a-2", "messages": other}))
+    Path("a.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(CurateError, match="another one is: a-2\n"):
+        run("dedupe", "a.jsonl", "--ray", "here")
 
 
 def spelled(row: dict[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n"
 
 
-def test_parquet_rows_are_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parquet_rows_are_lines(cluster: WorkerCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     polars = pytest.importorskip("polars")
     monkeypatch.chdir(tmp_path)
     rows = [
@@ -262,42 +249,26 @@ def test_parquet_rows_are_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for name, part in (("a", rows[:20]), ("b", rows[20:])):
         polars.DataFrame(part, schema_overrides={"input": polars.String}).write_parquet(f"tables/{name}.parquet")
     for options in (["validate", "--format", "json"], ["validate"], ["dedupe"], ["dedupe", "--explain"]):
-        status, out, err = run(*options, "lines", "--engine", "daft")
+        status, out, err = run(*options, "lines", "--ray", "here")
         told = [text.replace("lines/", "tables/").replace(".jsonl", ".parquet") for text in (out, err)]
         if "--explain" in options:
-            told[0] = run(*options, "tables", "--engine", "daft")[1]
+            told[0] = run(*options, "tables", "--ray", "here")[1]
             assert "again" in told[0]
-        assert run(*options, "tables", "--engine", "daft") == (status, *told)
+        assert run(*options, "tables", "--ray", "here") == (status, *told)
 
 
-def test_a_parquet_row_that_json_cannot_hold(tmp_path: Path) -> None:
+def test_a_parquet_row_that_json_cannot_hold(cluster: WorkerCluster, tmp_path: Path) -> None:
     polars = pytest.importorskip("polars")
     table = tmp_path / "a.parquet"
+    call = ("validate", str(table), "--ray", "here", "--schema", "instruction")
     polars.DataFrame({"instruction": ["Add."], "output": ["5"], "score": [float("nan")]}).write_parquet(table)
-    status, out, _ = run("validate", str(table), "--engine", "daft", "--schema", "instruction")
-    assert (status, "S106" in out, f"{table}:1:" in out) == (1, True, True)
-    polars.DataFrame({"instruction": ["Add."], "output": [b"\xff"]}).write_parquet(table)
-    with pytest.raises(CurateError, match="row 1: column 'output' holds bytes") as caught:
-        run("validate", str(table), "--engine", "daft", "--schema", "instruction")
-    assert caught.value.code == "E908 cannot-import"
-    (tmp_path / "curate.toml").write_text("", encoding="utf-8")
+    with pytest.raises(CurateError, match=r"row 1: .*score"):
+        run(*call)
     polars.DataFrame({"instruction": ["Add 2 and 3."], "output": ["It is 5."]}).write_parquet(table)
-    assert run("validate", str(table), "--engine", "daft", "--schema", "instruction")[0] == 0
+    assert run(*call)[0] == 0
     (tmp_path / "curate.toml").write_text('[checks.per_path."a*"]\nignore = ["S1"]\n', encoding="utf-8")
     with pytest.raises(click.UsageError, match="do not reach Parquet"):
-        run("validate", str(table), "--engine", "daft", "--schema", "instruction")
-    (tmp_path / "curate.toml").unlink()
-    table.write_bytes(b"null")
-    with pytest.raises(CurateError, match="not a Parquet file"):
-        run("dedupe", str(table), "--engine", "daft")
-    table.unlink()
-    os.mkfifo(table)
-    with pytest.raises(CurateError, match="not a regular file"):
-        run("validate", str(table), "--engine", "daft", "--schema", "instruction")
-    table.unlink()
-    table.write_bytes(b"PAR1 and no more")
-    with pytest.raises(CurateError, match="Parquet"):
-        run("dedupe", str(table), "--engine", "daft")
+        run(*call)
 
 
 def test_wishes_that_do_not_go_together(tmp_path: Path, make_workspace: Any) -> None:
@@ -305,20 +276,44 @@ def test_wishes_that_do_not_go_together(tmp_path: Path, make_workspace: Any) -> 
     path.write_text("{}\n", encoding="utf-8")
     workspace = str(make_workspace().root)
     for arguments, why in (
-        (["validate", "-", "--engine", "daft"], "standard input"),
-        (["validate", str(path), "--engine", "daft", "--watch"], "--watch"),
-        (["validate", str(path), "--engine", "daft", "--fix"], "fixes are made"),
-        (["validate", str(path), "--ray-address", "a:1"], "--engine daft"),
-        (["dedupe", str(path), "--ray-address", "a:1"], "--engine daft"),
-        (["dedupe", str(path), "--engine", "daft", "--apply", "keep-first"], "--apply"),
-        (["dedupe", workspace, "--engine", "daft"], "workspace"),
+        (["validate", "-", "--ray", "here"], "standard input"),
+        (["validate", str(path), "--ray", "here", "--watch"], "--watch"),
+        (["validate", str(path), "--ray", "here", "--fix"], "fixes are made"),
+        (["dedupe", str(path), "--ray", "here", "--apply", "keep-first"], "--apply"),
+        (["dedupe", workspace, "--ray", "here"], "workspace"),
     ):
         done = CliRunner().invoke(cli, arguments)
         assert (done.exit_code, why in done.stderr) == (2, True), (arguments, done.stderr)
 
 
-def test_a_workspace_is_validated_with_its_settings(make_workspace: Any) -> None:
-    workspace = str(make_workspace(settings='[checks]\nignore = ["B8"]\n').root)
-    assert run("validate", workspace, "--engine", "daft", "--format", "json") == run(
-        "validate", workspace, "--format", "json"
-    )
+def test_what_a_killed_run_left_beside_the_data_is_removed_and_what_a_running_one_has_is_not(tmp_path: Path) -> None:
+    file, left = tmp_path / "a.jsonl", tmp_path / ".curate-left"
+    left.mkdir()
+    (left / "owner").touch()
+    with scratch_beside(file) as one, scratch_beside(file) as other:
+        assert {path.name for path in tmp_path.iterdir()} == {one.name, other.name}
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_goes_wrong_in_the_cluster_is_told(
+    cluster: WorkerCluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(CurateError, match="did not finish: a raylet died") as lost, cluster_module.told_as_lost():
+        raise RayError("a raylet died")
+    assert lost.value.code == "E969 no-cluster"
+    monkeypatch.setattr(cluster_module, "_MOST_WAIT_S", 0.01)
+    with pytest.raises(TimeoutError, match="did not let us in"):
+        cluster_module._init_in_time(lambda: time.sleep(1))
+    with redirect_stdout(cast("TextIO", cluster_module._OwnStdout())):
+        thread = Thread(target=print, args=["a worker died"])
+        thread.start()
+        thread.join()
+        sys.stdout.write("found\n")
+    assert capsys.readouterr() == ("found\n", "a worker died\n")
+
+
+def test_files_that_are_no_shards_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.jsonl", "b.jsonl.gz", ".hidden.jsonl"):
+        (tmp_path / name).touch()
+    assert shards_in(tmp_path) == [tmp_path / "a.jsonl"]
+    assert "passed over: 1 of 2 files (b.jsonl.gz)" in capsys.readouterr().err

@@ -30,7 +30,7 @@ try:
     told = []
     for call in calls:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "curate", *call, "--engine", "daft", "--ray-address", address],
+            [sys.executable, "-P", "-m", "curate", *call, "--ray", address],
             capture_output=True,
         )
         told.append([done.returncode, done.stdout.decode(), done.stderr.decode()])
@@ -107,7 +107,7 @@ def test_a_cluster_says_the_same(tmp_path: Path) -> None:
         ("{free}", "refused"),
         ("nonsense", "HOST:PORT"),
         ("ray://127.0.0.1:{port}", "refused"),
-        ("", "found on this machine"),
+        ("auto", "found on this machine"),
     ],
 )
 def test_no_cluster_at_the_address(tmp_path: Path, address: str, why: str) -> None:
@@ -124,11 +124,10 @@ def test_no_cluster_at_the_address(tmp_path: Path, address: str, why: str) -> No
             "curate",
             "validate",
             str(path),
-            "--engine",
-            "daft",
-            *(["--ray-address", place] if place else []),
+            "--ray",
+            place,
         ],
-        env=environment(tmp_path) | {"DAFT_RUNNER": "ray"},
+        env=environment(tmp_path),
         capture_output=True,
         text=True,
         timeout=60,
@@ -148,7 +147,7 @@ def test_without_the_extra(tmp_path: Path) -> None:
     path.write_text('{"instruction": "Add 2 and 3.", "output": "5"}\n', encoding="utf-8")
     for verb in ("validate", "dedupe"):
         done = subprocess.run(
-            [sys.executable, "-m", "curate", verb, str(path), "--engine", "daft"],
+            [sys.executable, "-m", "curate", verb, str(path), "--ray", "auto"],
             env=environment(tmp_path) | {"PYTHONPATH": str(tmp_path)},
             capture_output=True,
             text=True,

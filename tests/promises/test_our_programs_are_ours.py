@@ -104,7 +104,7 @@ def test_every_verb_is_ours(folder: Path, program: str) -> None:
 
 
 WAYS = ["curate validate cats.jsonl dogs.jsonl --jobs 2",
-        "curate validate cats.jsonl dogs.jsonl --jobs 2 --engine daft", "train new",
+        "train new",
         "pairsmith curate --help", "pairsmith train run --help",
         TORCHRUN.replace("8", "1") + " --help"]  # fmt: skip
 
@@ -112,8 +112,6 @@ WAYS = ["curate validate cats.jsonl dogs.jsonl --jobs 2",
 @pytest.mark.ci
 @pytest.mark.parametrize("way", WAYS)
 def test_what_people_type_starts_ours(folder: Path, way: str) -> None:
-    if "daft" in way:
-        pytest.importorskip("daft", reason="the extra [scale] is not installed")
     run(folder, *way.split())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from curate.cli._options import by_option, engine_options, format_option, paths_argument
+from curate.cli._options import by_option, format_option, paths_argument, ray_option
 
 
 @click.command()
@@ -40,7 +40,7 @@ from curate.cli._options import by_option, engine_options, format_option, paths_
 @format_option("text", "jsonl")
 @click.option("--show-values", is_flag=True, help="Show personal data and secrets in the texts as they are.")
 @by_option
-@engine_options
+@ray_option
 @click.option("--progress/--no-progress", default=None, help="Say how far it is; by default on a terminal.")
 def command(**given: Any) -> int:
     """Find records of a workspace, or of record files, that repeat one another.

@@ -1,4 +1,4 @@
-"""The records of a call compared, wherever they come from: a workspace, or files, by this process or by daft."""
+"""The records of a call compared, wherever they come from: a workspace, or files, by this process or on a cluster."""
 
 from __future__ import annotations
 
@@ -85,19 +85,19 @@ def compare_files(files: list[Path], settings: DedupeSettings, watch: Watch) -> 
 
 @contextmanager
 def compare_on(
-    paths: Sequence[Path], settings: DedupeSettings, ray_address: str, watch: Watch
+    paths: Sequence[Path], settings: DedupeSettings, address: str, watch: Watch
 ) -> Iterator[ComparedRecords]:
-    """Compare the records of files, and of folders of shards, by daft; yield what was found."""
+    """Compare the records of files, and of folders of shards, on a Ray cluster; yield what was found."""
     # The engine is an extra.
-    from curate.scale import find_on, scratch_for, unpacked
+    from curate.scale import find_on, scratch_beside, unpacked
     from curate.scale.cluster import joined
 
     files = _shards(paths)
-    with joined(ray_address) as cluster, scratch_for(cluster, files) as scratch:
+    with joined(address) as cluster, scratch_beside(files[0]) as scratch:
         readable, rename = unpacked(cluster, files, scratch)
-        scaled = find_on(cluster, readable, loose_shape(readable), settings, scratch=scratch, watch=watch)
-        tell_of_lines(len(scaled.table.findings()))
-        yield ComparedRecords(scaled.duplicates, _all_of(scaled.table), rename)
+        table, duplicates = find_on(cluster, readable, loose_shape(readable), settings, scratch=scratch, watch=watch)
+        tell_of_lines(len(table.findings()))
+        yield ComparedRecords(duplicates, _all_of(table), rename)
 
 
 def _all_of(table: RecordTable) -> Records:
@@ -112,7 +112,7 @@ def _shards(paths: Sequence[Path]) -> list[Path]:
         if (path / FILE_NAME).is_file():
             # Decisions lie in the journal of this machine, and the workers of a cluster read files alone.
             raise click.UsageError(
-                "a workspace has decisions of people in it: name its record files, or --engine local"
+                "a workspace has decisions of people in it: name its record files, or leave out --ray"
             )
         files += shards_in(path) if path.is_dir() else [path]
     return list(dict.fromkeys(files))

@@ -46,8 +46,8 @@ def report(compared: ComparedRecords, *, is_brief: bool) -> Iterator[str]:
         texts = counted(duplicates.num_skipped, "text")
         yield f"not compared to the end: {texts} (too many alike); near duplicates among them may be missed"
     sizes = duplicates.sizes
-    clusters = counted(sum(size > 1 for size in sizes), "cluster")
-    yield f"{clusters} of two or more; the largest holds {counted(sizes[0] if sizes else 0, 'record')}"
+    largest = max([min(1, duplicates.num_records), *sizes[:1]])
+    yield f"{counted(len(sizes), 'cluster')} of two or more; the largest holds {counted(largest, 'record')}"
     if is_brief:
         yield from _first_pairs(compared)
 

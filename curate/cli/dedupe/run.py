@@ -54,8 +54,7 @@ class DedupeOptions:
     form: str
     show_values: bool
     by: str
-    engine: str
-    ray_address: str
+    ray: str
     progress: bool | None
 
     @property
@@ -81,8 +80,8 @@ class DedupeOptions:
 
     def refuse_contradictions(self) -> None:
         """Raise a click.UsageError for an option that would do nothing here, or cannot be had."""
-        is_scaled, is_text = self.engine != "local", self.form == "text"
-        is_alone = self.is_workspace and not (self.keep or self.encoder or self.settings or is_scaled)
+        is_text = self.form == "text"
+        is_alone = self.is_workspace and not (self.keep or self.encoder or self.settings or self.ray)
         refuse_if(
             (self.explain and not is_text, "--explain is for people: --format text"),
             (self.show_values and not is_text, "--show-values is for the texts that --format text shows"),
@@ -92,12 +91,11 @@ class DedupeOptions:
                 "--dry-run is for what writes: --apply, --keep, --merge, --drop, --leave",
             ),
             (self.is_review and not is_alone, _REVIEW),
-            (is_scaled and self.keep, "--apply writes to a workspace of this machine: --engine local"),
+            (self.ray and self.keep, "--apply writes to a workspace of this machine, without --ray"),
             (
-                is_scaled and (self.encoder or self.semantic_threshold is not None),
-                "--encoder reads texts on this machine: --engine local",
+                self.ray and (self.encoder or self.semantic_threshold is not None),
+                "--encoder reads texts on this machine, without --ray",
             ),
-            (self.ray_address and not is_scaled, "--ray-address needs --engine daft"),
             (
                 self.keep and not self.is_workspace,
                 "--apply writes decisions, which needs a workspace; make one with `curate init`.",
@@ -113,10 +111,10 @@ def run(options: DedupeOptions) -> Exit:
     # A log file gets no progress unless somebody asks for it.
     progress = Progress(sys.stderr.isatty() if options.progress is None else options.progress)
     try:
-        if options.engine != "local":
+        if options.ray:
             settings = DedupeSettings(**options.settings)
             # The records are read again for their texts, so that the cluster must be there until all is printed.
-            with compare_on(options.paths, settings, options.ray_address, progress) as compared:
+            with compare_on(options.paths, settings, options.ray, progress) as compared:
                 progress.close()
                 _print(options, compared, None, settings)
         else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from curate.cli._options import engine_options
+from curate.cli._options import ray_option
 
 _TARGETS = ("openai", "trl", "axolotl", "llama-factory", "together")
 
@@ -66,7 +66,7 @@ class ReportName(click.Choice):  # type: ignore[type-arg]  # generic since click
 @click.option("--exit-zero", is_flag=True, help="Exit 0 even if something fails.")
 @click.option("--statistics", is_flag=True, help="Print counts by check in place of the findings.")
 @click.option("--show-values", is_flag=True, help="Show values of the data, which may be personal or secret.")
-@engine_options
+@ray_option
 @click.option("--jobs", type=click.IntRange(0, 64), default=0, help="Processes; 0 chooses by the size of the data.")
 @click.option(
     "--limit",

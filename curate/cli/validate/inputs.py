@@ -13,7 +13,7 @@ import click
 from curate.base import console
 from curate.base.record import CurateError
 from curate.base.storage import write_atomic
-from curate.checks.runner import Engine, default_jobs, examine_all, relative_name
+from curate.checks.runner import Engine, examine_all, relative_name
 from curate.cli._options import refuse_if
 from curate.project.validation import guess_name
 from curate.schema import Shape, load_shape
@@ -50,18 +50,12 @@ class Options:
     show_values: bool
     jobs: int
     limit: int
-    engine: str = "local"
-    ray_address: str = ""
+    ray: str = ""
 
     @property
     def is_stdin(self) -> bool:
         """Whether the lines come from standard input."""
         return STDIN in self.paths
-
-    @property
-    def is_scaled(self) -> bool:
-        """Whether the work may go past this process and this machine."""
-        return self.engine != "local"
 
     @property
     def is_repair(self) -> bool:
@@ -82,10 +76,9 @@ class Options:
             (self.update_baseline and bool(self.since), "a baseline is of all lines, not of those since a commit"),
             (bool(self.since) and has_fixes, "fixes are made to whole files, not to the lines since a commit"),
             (self.update_baseline and has_fixes, "fix first, then update the baseline"),
-            (self.is_scaled and self.is_stdin, "standard input is checked on this machine: --engine local"),
-            (self.is_scaled and self.watch, "--watch looks at files on this machine: --engine local"),
-            (self.is_scaled and has_fixes, "fixes are made on this machine: --engine local"),
-            (bool(self.ray_address) and not self.is_scaled, "--ray-address needs --engine daft"),
+            (bool(self.ray and self.is_stdin), "standard input is checked on this machine, without --ray"),
+            (bool(self.ray and self.watch), "--watch looks at files on this machine, without --ray"),
+            (bool(self.ray and has_fixes), "fixes are made on this machine, without --ray"),
             (self.model is None and self.max_length is not None, "--max-length is in tokens of a --model"),
         )
 
@@ -123,7 +116,7 @@ def gathered(options: Options) -> Iterator[Inputs]:
         with _spooled(options) as inputs:
             yield inputs
         return
-    root, files = _files([Path(path) for path in options.paths] or [Path()], is_scaled=options.is_scaled)
+    root, files = _files([Path(path) for path in options.paths] or [Path()], is_scaled=bool(options.ray))
     settings = _with_options(read_settings(root), options)
     is_whole = root is None or set(files) >= set(_workspace_files(root, settings))
     yield Inputs(root, files, settings, root, is_whole)
@@ -224,15 +217,15 @@ def _codes(options: tuple[str, ...]) -> list[str]:
 
 @contextmanager
 def shared_out(options: Options, inputs: Inputs) -> Iterator[tuple[Inputs, Engine]]:
-    """Yield the engine that the call asks for, and the inputs as it reads them: daft reads Parquet shards as lines."""
-    if not options.is_scaled:
+    """Yield the engine that the call asks for, and the inputs as it reads them: a cluster reads Parquet as lines."""
+    if not options.ray:
         yield inputs, examine_all
         return
     # The engine is an extra.
-    from curate.scale import examine_on, scratch_for, unpacked
+    from curate.scale import examine_on, scratch_beside, unpacked
     from curate.scale.cluster import joined
 
-    with joined(options.ray_address, options.jobs or default_jobs(inputs.files)) as cluster:
+    with joined(options.ray) as cluster:
         engine = examine_on(cluster)
         if all(path.suffix.lower() != ".parquet" for path in inputs.files):
             yield inputs, engine
@@ -240,7 +233,7 @@ def shared_out(options: Options, inputs: Inputs) -> Iterator[tuple[Inputs, Engin
         if inputs.settings.checks.per_path:
             # They go by the place of a file, and what is unpacked lies in another.
             raise click.UsageError("settings by path do not reach Parquet files: make lines of them by `curate import`")
-        with scratch_for(cluster, inputs.files) as scratch:
+        with scratch_beside(inputs.files[0]) as scratch:
             files, rename = unpacked(cluster, inputs.files, scratch)
             # They lie outside of the workspace, if there is one: each may then be linked from its own folder only.
             yield replace(inputs, files=files, folder=None, rename=rename), engine

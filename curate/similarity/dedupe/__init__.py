@@ -11,20 +11,19 @@ joins what asks alike or gives the same long answer, and is what a split must no
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from curate.base.hashing import Indices
+from curate.base.hashing import Hashes, Indices
 from curate.base.record import SPLITS, CurateError, Record, Split
 from curate.schema.settings import DedupeSettings
 from curate.similarity.dedupe.corpus import Corpus, gather
-from curate.similarity.dedupe.near import Links, Near, compare_texts, firsts
-from curate.similarity.dedupe.pairs import LONG_COMPLETION, AlikeRule, Sides, verdicts
+from curate.similarity.dedupe.near import NO_LINKS, Alike, Links, compare_texts, firsts
+from curate.similarity.dedupe.pairs import LONG_COMPLETION, AlikeRule, Sides, Verdicts, verdicts
 from curate.similarity.dedupe.results import (
     TIES,
     AnswerConflict,
@@ -37,8 +36,10 @@ from curate.similarity.dedupe.results import (
     components,
     method_of,
 )
-from curate.similarity.dedupe.shingles import FIELDS, Cut, Field, Starmap, distinct, ends_of, is_head, ranges, templates
+from curate.similarity.dedupe.shingles import FIELDS, Cut, Field, distinct, is_head, ranges, templates
 
+# Fewest shingles of a text that ties records by itself.
+FEWEST: Mapping[Field, int] = {"record": 0, "prompt": 0, "completion": LONG_COMPLETION}
 # A passage in more different prompts than this is a template.
 MAX_PROMPTS = 5
 # Hears which stage a comparison has come to, how much is done, and of how much.
@@ -49,18 +50,23 @@ def find(
     corpus: Corpus,
     method: Method,
     *,
-    starmap: Starmap = itertools.starmap,
     watch: Watch = lambda _stage, _done, _total: None,
     order: Indices | None = None,
     wanted: Collection[str] = (),
 ) -> Duplicates:
     """Compare the records of ``corpus``.
 
-    ``order`` has their rows, the most preferred first (None: as they come). ``wanted`` records never go. ``starmap``
-    runs the work on many blocks elsewhere.
+    ``order`` has their rows, the most preferred first (None: as they come). ``wanted`` records never go.
     """
-    found = _compare(corpus, method, starmap, watch)
-    order = np.arange(len(corpus)) if order is None else order
+    return found_by(CorpusSearch(corpus, method, watch), method, order=order, wanted=wanted)
+
+
+def found_by(
+    search: Search, method: Method, *, order: Indices | None = None, wanted: Collection[str] = (), num_untied: int = 0
+) -> Duplicates:
+    """Return what a ``search`` comes to, beside which ``num_untied`` records have nothing in common with any other."""
+    found = _compare(search, method)
+    order = np.arange(len(search.ids)) if order is None else order
     is_retained = found.repetition.retained(order, wanted)
     return Duplicates(
         found.repetition.duplicates(order, is_retained, wanted),
@@ -71,7 +77,25 @@ def find(
         found.edges,
         found.repetition,
         order,
+        num_untied,
     )
+
+
+class Search(Protocol):
+    """Where the texts of N records are compared: all that the rest has to know of them."""
+
+    ids: Sequence[str]
+    first_of: Indices
+    """[N] The first record of the same content, which stands for all of them."""
+
+    def alike(self) -> Mapping[Field, Alike]:
+        """Return what is alike in each field of those first records."""
+
+    def templates(self, rows: Indices, cut: Cut) -> Hashes:
+        """Return the passages in the prompts of ``rows`` that stand in more than `MAX_PROMPTS` prompts."""
+
+    def judge(self, left: Indices, right: Indices, rule: AlikeRule) -> Verdicts:
+        """Return what the records ``left[i]`` and ``right[i]`` have in common."""
 
 
 class _Comparison(NamedTuple):
@@ -86,80 +110,73 @@ class _Comparison(NamedTuple):
     num_skipped: int
 
 
-def _compare(corpus: Corpus, method: Method, starmap: Starmap, watch: Watch) -> _Comparison:
+def _compare(search: Search, method: Method) -> _Comparison:
     """Find repeats, ties, and which records ask the same."""
-    first_of = firsts(corpus.columns.exact)
-    # One record speaks for all of the same content.
-    is_first = first_of == np.arange(len(corpus))
-    rows, copies = np.flatnonzero(is_first), np.flatnonzero(~is_first)
-    near: dict[Field, Near] = {}
-    for done, name in enumerate(FIELDS):
-        watch("comparing texts", done, len(FIELDS))
-        near[name] = compare_texts(corpus.spans(name).take(rows), corpus.keys(name)[rows], method, starmap)
-    prompts, sides = near["prompt"], Sides.of(corpus)
-    rule = AlikeRule(method.threshold, _without_templates(near, starmap), near["completion"].cut)
+    first_of, alike = search.first_of, search.alike()
+    prompts = alike["prompt"]
+    # Templates are looked for in the prompts of what is like anything else.
+    linked = prompts.heads[np.concatenate([alike[name].links[side] for name in FIELDS[:2] for side in (0, 1)])]
+    found = search.templates(distinct(linked[linked >= 0]), prompts.cut)
+    rule = AlikeRule(method.threshold, prompts.cut.without(found), alike["completion"].cut)
     # Records with the very same text of a field have the very same prompt and form, so that the first speaks for all.
     # Links between records that ask different things are left out, whatever passage or answer they share.
-    links = {"completion": near["completion"].links}
-    found: dict[str, Links] = {}
-    for name in ("record", "prompt"):
-        pairs, first = near[name].links, rows[near[name].first]
-        verdict = verdicts(sides, first[pairs.left], first[pairs.right], rule, starmap)
-        links[name] = pairs.take(verdict.asks_alike)
-        found[name] = pairs.take(verdict.is_repeat if name == "record" else verdict.asks_same)
-    repeats = found["record"]
-    left, right = (rows[near["record"].first[side]] for side in (repeats.left, repeats.right))
-    parts = [Edges(first_of[copies], copies, np.ones(len(copies)), np.zeros(len(copies), np.int64))]
-    for name, part in near.items():
-        one, other, scores = _joins(part, links[name], LONG_COMPLETION if name == "completion" else 0)
-        parts.append(Edges(rows[one], rows[other], scores, np.full(len(one), TIES.index(name))))
-    edges = Edges(*(np.concatenate(side) for side in zip(*parts, strict=True)))
-    question = np.full(len(corpus), -1)
-    question[rows] = prompts.of_record
-    here, there = _spread(prompts, found["prompt"])
-    is_other = ~verdicts(sides, rows[here], rows[there], rule, starmap).answers_alike
+    links: dict[str, Links] = {name: alike[name].links for name in FIELDS}
+    same: dict[str, Links] = {}
+    for name in FIELDS[:2]:
+        verdict = search.judge(links[name].left, links[name].right, rule)
+        same[name] = links[name].take(verdict.is_repeat if name == "record" else verdict.asks_same)
+        links[name] = links[name].take(verdict.asks_alike)
+    heads = {"exact": first_of} | {name: part.heads for name, part in alike.items()}
+    parts = []
+    for tie, head in heads.items():
+        equal = np.flatnonzero((head >= 0) & (head != np.arange(len(head))))
+        left, right, scores = links.get(tie, NO_LINKS)
+        sides = np.append(head[equal], left), np.append(equal, right)
+        parts.append(Edges(*sides, np.append(np.ones(len(equal)), scores), np.full(len(sides[0]), TIES.index(tie))))
+    here, there = _spread(prompts.heads, same["prompt"])
+    is_other = ~search.judge(here, there, rule).answers_alike
     return _Comparison(
-        Repetition(corpus.ids, first_of, left, right, repeats.scores),
-        edges,
-        question,
-        np.stack([rows[here], rows[there]])[:, is_other],
-        sum(len(part.cut.popular) for part in near.values()),
-        sum(part.num_skipped for part in near.values()),
+        Repetition(search.ids, first_of, *same["record"]),
+        Edges(*(np.concatenate(side) for side in zip(*parts, strict=True))),
+        prompts.heads,
+        np.stack([here, there])[:, is_other],
+        sum(len(part.cut.popular) for part in alike.values()),
+        sum(part.num_skipped for part in alike.values()),
     )
 
 
-def _without_templates(near: Mapping[Field, Near], starmap: Starmap) -> Cut:
-    """Return how prompts are cut when pairs are judged: without boilerplate, and without templates.
+class CorpusSearch:
+    """A search of the records of ``corpus``, by this process."""
 
-    Templates are looked for in the prompts of what is like anything else, and counted in all.
-    """
-    prompts = near["prompt"]
-    linked = [near[name].first[side] for name in ("record", "prompt") for side in near[name].links[:2]]
-    texts = distinct(prompts.of_record[np.concatenate(linked)])
-    found = templates(prompts.spans, prompts.cut, texts[texts >= 0], MAX_PROMPTS, starmap)
-    return Cut(prompts.cut.ngram, distinct(np.concatenate([prompts.cut.popular, found])))
+    def __init__(self, corpus: Corpus, method: Method, watch: Watch) -> None:
+        self.ids, self.first_of = corpus.ids, firsts(corpus.columns.exact)
+        self._corpus, self._method, self._watch = corpus, method, watch
+
+    def alike(self) -> Mapping[Field, Alike]:
+        """Return what is alike in each field of the first records of each content."""
+        alike, is_first = {}, self.first_of == np.arange(len(self.ids))
+        for done, name in enumerate(FIELDS):
+            self._watch("comparing texts", done, len(FIELDS))
+            texts = self._corpus.spans(name), self._corpus.keys(name)
+            alike[name] = compare_texts(*texts, is_first, self._method, FEWEST[name])
+        heads = alike["prompt"].heads
+        self._prompts = self._corpus.spans("prompt").take(distinct(heads[heads >= 0]))
+        return alike
+
+    def templates(self, rows: Indices, cut: Cut) -> Hashes:
+        """Return the passages in the prompts of ``rows`` that stand in more than `MAX_PROMPTS` prompts."""
+        return templates(self._corpus.spans("prompt").take(rows), self._prompts, cut, MAX_PROMPTS)
+
+    def judge(self, left: Indices, right: Indices, rule: AlikeRule) -> Verdicts:
+        """Hold records against one another part by part."""
+        return verdicts(Sides.of(self._corpus), left, right, rule)
 
 
-def _joins(near: Near, links: Links, fewest: int) -> tuple[Indices, Indices, NDArray[np.float64]]:
-    """Return the pairs of records with equal texts and with such as ``links`` join, of ``fewest`` shingles or more."""
-    is_long = near.lengths >= fewest
-    head = np.where(near.of_record < 0, -1, near.first[near.of_record]) if len(near.first) else near.of_record
-    equal = np.flatnonzero((head >= 0) & (head != np.arange(len(head))))
-    equal = equal[is_long[near.of_record[equal]]]
-    links = links.take(is_long[links.left] & is_long[links.right])
-    return (
-        np.append(head[equal], near.first[links.left]),
-        np.append(equal, near.first[links.right]),
-        np.append(np.ones(len(equal)), links.scores),
-    )
-
-
-def _spread(near: Near, links: Links) -> tuple[Indices, Indices]:
-    """Return the pairs of records that ``links`` make: the first of the left text, and each of the right one."""
-    members = np.argsort(near.of_record, kind="stable")
-    counts = np.bincount(near.of_record + 1, minlength=len(near.first) + 1)
-    sizes = counts[1:][links.right]
-    return np.repeat(near.first[links.left], sizes), members[ranges(ends_of(counts)[1:][links.right], sizes)]
+def _spread(heads: Indices, links: Links) -> tuple[Indices, Indices]:
+    """Return the pairs of records that ``links`` make: the left one, and each with the text of the right one."""
+    members = np.argsort(heads, kind="stable")
+    low, high = (np.searchsorted(heads[members], links.right, side) for side in ("left", "right"))
+    return np.repeat(links.left, high - low), members[ranges(low, high - low)]
 
 
 def _conflicts(found: _Comparison, order: Indices, is_retained: NDArray[np.bool_]) -> list[AnswerConflict]:

@@ -7,10 +7,7 @@ Broder 1997; banding: Indyk and Motwani 1998.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -20,10 +17,10 @@ from curate.base.hashing import Hashes, Indices, mix
 from curate.similarity.dedupe.results import Method, Scores
 from curate.similarity.dedupe.shingles import (
     Cut,
+    Flags,
     HashIndex,
     Ragged,
     Spans,
-    Starmap,
     blocks_of,
     distinct,
     is_head,
@@ -53,48 +50,45 @@ class Links(NamedTuple):
     right: Indices
     scores: Scores
 
-    def take(self, rows: Indices | NDArray[np.bool_]) -> Links:
+    def take(self, rows: Indices | Flags) -> Links:
         """Return the links ``rows``."""
         return Links(self.left[rows], self.right[rows], self.scores[rows])
 
 
-@dataclass(frozen=True, slots=True)
-class Near:
-    """One field of N records: its distinct texts, how they are cut, and which of them are alike."""
+NO_LINKS = Links(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
 
-    spans: Spans
-    """The distinct texts, in the order of the records that say them first."""
-    of_record: Indices
-    """Number of the text of each record; -1 where it is empty."""
-    first: Indices
-    """The first record of each text."""
-    cut: Cut
-    lengths: Indices
-    """Number of shingles of each text."""
+
+class Alike(NamedTuple):
+    """What is alike in one field of N records."""
+
     links: Links
+    """Pairs of records that are the first with their texts."""
+    heads: Indices
+    """[N] The first record with the same text, itself where the text is too short to tell; -1 where it is empty."""
+    cut: Cut
     num_skipped: int
     """Texts of crowded buckets that were not compared to the end."""
 
 
-def compare_texts(spans: Spans, keys: Hashes, method: Method, starmap: Starmap) -> Near:
-    """Compare one text a record, known by its key."""
+def compare_texts(spans: Spans, keys: Hashes, is_wanted: Flags, method: Method, fewest: int = 0) -> Alike:
+    """Compare one text of each wanted record, known by its key; texts of less than ``fewest`` shingles tell nothing."""
     head = firsts(keys)
-    is_said = spans.lengths > 0
+    is_said = is_wanted & (spans.lengths > 0)
     is_first = is_said & (head == np.arange(len(head)))
-    first = np.flatnonzero(is_first)
-    of_record = np.where(is_said, np.cumsum(is_first)[head] - 1, -1)
-    spans = spans.take(first)
-    weights = np.bincount(of_record[is_said], minlength=len(first))
+    first, of_record = np.flatnonzero(is_first), np.cumsum(is_first)[head] - 1
+    texts, weights = spans.take(first), np.bincount(of_record[is_said], minlength=len(first))
     # Boilerplate is looked for in each field by itself.
-    cut = Cut(method.ngram, popular_passages(spans, method.ngram, weights, keys[first, 0]))
-    buckets, lengths = banded(spans, cut, starmap)
-    links, num_skipped = linked(spans, cut, method.threshold, buckets, lengths, starmap)
-    return Near(spans, of_record, first, cut, lengths, links, num_skipped)
+    cut = Cut(method.ngram, popular_passages(texts, method.ngram, weights, keys[first, 0]))
+    buckets, lengths = banded(texts, cut)
+    links, num_skipped = linked(texts, cut, method.threshold, buckets, lengths >= max(1, fewest))
+    is_short = np.append(lengths < fewest, False)[of_record]
+    heads = np.where(is_said, np.where(is_short, np.arange(len(head)), head), -1)
+    return Alike(Links(first[links.left], first[links.right], links.scores), heads, cut, num_skipped)
 
 
-def banded(spans: Spans, cut: Cut, starmap: Starmap) -> tuple[Hashes, Indices]:
+def banded(spans: Spans, cut: Cut) -> tuple[Hashes, Indices]:
     """Return the bucket of each text in each band, [12, N], and its number of shingles; none counts where that is 0."""
-    parts = list(starmap(partial(_bands, cut), ((spans.take(block),) for block in spans.blocks())))
+    parts = [_bands(cut, spans.take(block)) for block in spans.blocks()]
     buckets = [np.zeros((NUM_BANDS, 0), np.uint64), *(part for part, _ in parts)]
     return np.concatenate(buckets, axis=1), np.concatenate([np.zeros(0, np.int64), *(part for _, part in parts)])
 
@@ -128,22 +122,19 @@ def _signatures(of: Ragged) -> NDArray[np.uint32]:
     return lowest
 
 
-def linked(
-    spans: Spans, cut: Cut, threshold: float, buckets: Hashes, lengths: Indices, starmap: Starmap
-) -> tuple[Links, int]:
+def linked(spans: Spans, cut: Cut, threshold: float, buckets: Hashes, is_telling: Flags) -> tuple[Links, int]:
     """Return the pairs of texts whose similarity is at least ``threshold``, and how many were not compared to the end.
 
-    Texts without shingles match nothing.
+    Texts that are not telling match nothing.
     """
-    rows, crowds = np.flatnonzero(lengths > 0), dict[bytes, Indices]()
-    parts = [Links(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    rows, crowds = np.flatnonzero(is_telling), dict[bytes, Indices]()
+    parts = [NO_LINKS]
     for left, right in _candidates(buckets[:, rows], crowds):
-        pairs = Links(rows[left], rows[right], compare(spans, cut, rows[left], rows[right], starmap))
+        pairs = Links(rows[left], rows[right], compare(spans, cut, rows[left], rows[right]))
         parts.append(pairs.take(pairs.scores >= threshold))
-    members = [rows[crowd] for crowd in crowds.values()]
-    led = starmap(partial(_by_leaders, cut, threshold), ((spans.take(crowd),) for crowd in members))
     num_skipped = 0
-    for crowd, (links, num_left) in zip(members, led, strict=True):
+    for crowd in (rows[some] for some in crowds.values()):
+        links, num_left = by_leaders(cut, threshold, spans.take(crowd))
         parts.append(Links(crowd[links.left], crowd[links.right], links.scores))
         num_skipped += num_left
     links = Links(*(np.concatenate(side) for side in zip(*parts, strict=True)))
@@ -194,11 +185,11 @@ def firsts(keys: Hashes) -> Indices:
     return first
 
 
-def _by_leaders(cut: Cut, threshold: float, crowd: Spans) -> tuple[Links, int]:
+def by_leaders(cut: Cut, threshold: float, crowd: Spans) -> tuple[Links, int]:
     """Compare each text of a large bucket with the bucket's earlier texts that repeat none before them."""
     # That is linear in the bucket for each distinct group in it. After 128 groups the rest is left out and counted.
-    sets = _sets(cut, crowd)
-    parts, waiting = [Links(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))], np.arange(len(crowd))
+    sets = as_sets(cut.shingles(crowd))
+    parts, waiting = [NO_LINKS], np.arange(len(crowd))
     for _ in range(MAX_LEADERS):
         if len(waiting) < 2:
             break
@@ -210,10 +201,10 @@ def _by_leaders(cut: Cut, threshold: float, crowd: Spans) -> tuple[Links, int]:
     return Links(*(np.concatenate(side) for side in zip(*parts, strict=True))), max(0, len(waiting) - 1)
 
 
-def compare(spans: Spans, cut: Cut, left: Indices, right: Indices, starmap: Starmap = itertools.starmap) -> Scores:
+def compare(spans: Spans, cut: Cut, left: Indices, right: Indices) -> Scores:
     """Return the exact Jaccard similarity of the shingles of the texts ``left[i]`` and ``right[i]``."""
     batches = by_batch(spans.lengths, left, right)
-    scores = starmap(partial(_scores, cut), ((spans.take(rows), first, second) for rows, first, second in batches))
+    scores = (jaccard(as_sets(cut.shingles(spans.take(rows))), first, second) for rows, first, second in batches)
     return np.concatenate([np.zeros(0), *scores])
 
 
@@ -225,14 +216,6 @@ def by_batch(sizes: Indices, left: Indices, right: Indices) -> Iterator[tuple[In
     for pairs in blocks_of(sizes[left] + sizes[right]):
         rows = distinct(np.concatenate([left[pairs], right[pairs]]))
         yield rows, np.searchsorted(rows, left[pairs]), np.searchsorted(rows, right[pairs])
-
-
-def _scores(cut: Cut, spans: Spans, left: Indices, right: Indices) -> Scores:
-    return jaccard(_sets(cut, spans), left, right)
-
-
-def _sets(cut: Cut, spans: Spans) -> Ragged:
-    return as_sets(cut.shingles(spans))
 
 
 def as_sets(of: Ragged) -> Ragged:

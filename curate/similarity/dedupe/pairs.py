@@ -8,9 +8,7 @@ answer is too short to be evidence, the questions must be the same word for word
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +23,6 @@ from curate.similarity.dedupe.shingles import (
     Cut,
     Flags,
     Spans,
-    Starmap,
     bare,
     covered,
     ends_of,
@@ -77,13 +74,10 @@ class Sides(NamedTuple):
         return Sides(self.prompts.take(rows), self.completions.take(rows), self.forms[rows])
 
 
-def verdicts(
-    sides: Sides, left: Indices, right: Indices, rule: AlikeRule, starmap: Starmap = itertools.starmap
-) -> Verdicts:
+def verdicts(sides: Sides, left: Indices, right: Indices, rule: AlikeRule) -> Verdicts:
     """Compare the records ``left[i]`` and ``right[i]``, a bounded number of them at a time."""
     batches = by_batch(sides.prompts.lengths + sides.completions.lengths, left, right)
-    tasks = ((sides.take(rows), first, second) for rows, first, second in batches)
-    parts = starmap(partial(_verdicts, rule), tasks)
+    parts = (_verdicts(rule, sides.take(rows), first, second) for rows, first, second in batches)
     nothing = (np.zeros(0, np.bool_),) * len(Verdicts._fields)
     return Verdicts(*(np.concatenate(flags) for flags in zip(nothing, *parts, strict=True)))
 

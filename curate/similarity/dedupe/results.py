@@ -209,11 +209,13 @@ class Duplicates:
     repetition: Repetition = field(compare=False, repr=False)
     order: Indices = field(compare=False, repr=False)
     """The rows, the most preferred first."""
+    num_untied: int = field(default=0, compare=False, repr=False)
+    """Records beside those of the rows, which have nothing in common with any other."""
 
     @property
     def num_records(self) -> int:
         """Number of records that were compared."""
-        return len(self.order)
+        return len(self.order) + self.num_untied
 
     @property
     def num_exact(self) -> int:
@@ -227,12 +229,12 @@ class Duplicates:
 
     @cached_property
     def sizes(self) -> list[int]:
-        """The number of records of each cluster, the largest first."""
-        return sorted(filter(None, np.bincount(self._roots).tolist()), reverse=True)
+        """The number of records of each cluster of two or more, the largest first."""
+        return sorted((size for size in np.bincount(self._roots).tolist() if size > 1), reverse=True)
 
     @cached_property
     def _roots(self) -> Indices:
-        return components(self.num_records, self.edges.left, self.edges.right)
+        return components(len(self.order), self.edges.left, self.edges.right)
 
     @cached_property
     def clusters(self) -> dict[str, str]:

@@ -5,9 +5,8 @@ A shingle's hash is a polynomial of its tokens' hashes (Karp and Rabin 1987), mi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -36,8 +35,6 @@ SHARE = 0.05
 COUNT = 20
 # Tokens that are taken at once.
 BLOCK = 1 << 17
-# As `itertools.starmap`: calls a function with each tuple of arguments, and yields what it returns, in order.
-Starmap = Callable[[Callable[..., Any], Iterable[tuple[Any, ...]]], Iterator[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +235,10 @@ class Cut(NamedTuple):
         """Tokens in a passage."""
         return max(PASSAGE, self.ngram)
 
+    def without(self, more: Hashes) -> Cut:
+        """Return how texts are cut without those passages as well."""
+        return Cut(self.ngram, distinct(np.append(self.popular, more)))
+
     def passages(self, of: Ragged) -> Ragged:
         """Return the hashes of all passages of each row."""
         return passages(bare(of), self.width)
@@ -261,33 +262,31 @@ def popular_passages(spans: Spans, ngram: int, weights: Indices, keys: Hashes) -
     ``weights`` has the number of records of each text, and ``keys`` hashes by which texts are picked: by content, so
     that the order of the records has no say.
     """
-    cut, num_records = Cut(ngram), int(weights.sum())
-    rows = np.flatnonzero(spans.lengths >= cut.width)
-    if num_records <= COUNT or not len(rows):
-        return np.zeros(0, np.uint64)
+    rows = np.flatnonzero(spans.lengths >= Cut(ngram).width)
     picked = rows[np.argsort(keys[rows], kind="stable")[:SAMPLE]]
-    passages = cut.passages(spans.take(picked).hashed())
+    return popular_in(spans.take(picked), ngram, weights[picked], int(weights.sum()), int(weights[rows].sum()))
+
+
+def popular_in(spans: Spans, ngram: int, weights: Indices, num_records: int, num_long: int) -> Hashes:
+    """Return such passages of a sample of those ``num_long`` of ``num_records`` records that are long enough."""
+    if num_records <= COUNT or not len(spans):
+        return np.zeros(0, np.uint64)
+    passages = Cut(ngram).passages(spans.hashed())
     universe, numbers = np.unique(passages.hashes, return_inverse=True)
     owners = distinct(passages.owners * len(universe) + numbers)
-    counts = np.bincount(owners % len(universe), weights=weights[picked][owners // len(universe)])
-    total = num_records * weights[picked].sum() / weights[rows].sum()
+    counts = np.bincount(owners % len(universe), weights=weights[owners // len(universe)])
+    total = num_records * weights.sum() / num_long
     return np.asarray(universe[counts > max(COUNT / num_records, SHARE) * total])
 
 
-def templates(spans: Spans, cut: Cut, rows: Indices, most: int, starmap: Starmap) -> Hashes:
-    """Return the passages of the texts ``rows`` that stand in more than ``most`` of all texts, sorted."""
-    some = spans.take(rows)
+def templates(some: Spans, every: Spans, cut: Cut, most: int) -> Hashes:
+    """Return the passages of ``some`` texts that stand in more than ``most`` of ``every`` text, sorted."""
     found = [cut.passages(some.take(block).hashed()).hashes for block in some.blocks()]
     known = distinct(np.concatenate([np.zeros(0, np.uint64), *found]))
-    if not len(known):
-        return known
-    tasks = ((spans.take(block),) for block in spans.blocks())
-    counts = sum(starmap(partial(_num_texts_with, cut, known), tasks), np.zeros(len(known), np.int64))
+    counts = np.zeros(len(known), np.int64)
+    for block in every.blocks() if len(known) else ():
+        passages = cut.passages(every.take(block).hashed())
+        places, numbers = HashIndex(known).find(passages.hashes)
+        each = distinct(passages.owners[places] * len(known) + numbers)
+        counts += np.bincount(each % len(known), minlength=len(known))
     return known[counts > most]
-
-
-def _num_texts_with(cut: Cut, known: Hashes, spans: Spans) -> Indices:
-    passages = cut.passages(spans.hashed())
-    places, numbers = HashIndex(known).find(passages.hashes)
-    each = distinct(passages.owners[places] * len(known) + numbers)
-    return np.bincount(each % len(known), minlength=len(known))
