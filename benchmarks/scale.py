@@ -6,7 +6,7 @@ The unit is CPU seconds of every process that takes part: the command, its worke
 read from /proc every 200 ms. The cluster is started before the clock; "start" is the cost of the same call on 300
 records, which pays for loading libraries and starting workers, and "beyond" compares what is left when it is taken
 away. The output of every way must be the same to the byte, or this stops. "driver MB" is the most that the command's
-own process held. `benchmarks/cost.py` makes a bill for larger sizes from this table.
+own process held.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from curate.base.record import Record, Source
 from curate.schema import load_shape
-from curate.similarity.dedupe.blocks import RecordBlock, block_of, read_block
+from curate.similarity.dedupe.blocks import block_of, read_block
 from tests.effort import draws
 
 # --- columns ---------------------------------------------------------------------------------------------------------
@@ -71,11 +71,3 @@ def test_columns_say_what_records_say(name: str, lines: st.SearchStrategy[Any]) 
 
 def num_bytes(record: Record) -> int:
     return sum(len(text.encode()) for text in (record.system, record.prompt, record.completion, record.text))
-
-
-def test_an_empty_block_has_empty_columns() -> None:
-    view = load_shape("chat").view
-    assert view
-    block: RecordBlock = read_block(view, [])
-    assert len(block) == 0
-    assert len(block.tokens[0]) == 0

@@ -200,12 +200,3 @@ def test_names_that_begin_with_no_word_match_any_white_space() -> None:
     text = "x@a  b @a\n\nb @a\tbc, 田中\u3000太郎さん"
     spans = [text[start:end] for start, end, _ in Terms([["@a b"], ["@a"], ["田中 太郎"], ["田中"]]).spans(text)]
     assert spans == ["@a\n\nb", "@a", "田中\u3000太郎"]
-
-
-@pytest.mark.ci
-def test_a_text_full_of_values_takes_no_long_time() -> None:
-    text = json.dumps([f"user{number}@parcels.shop +44 20 7183 {number:04}" for number in range(10_000)])
-    started = time.process_time()
-    got = redacted(text, ["Ana"])
-    assert time.process_time() - started < 10
-    assert "[EMAIL_10000]" in got
